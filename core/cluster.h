@@ -1,0 +1,71 @@
+// Cluster: what the training job runs on. One GPU kind, nodes that are alike, one network.
+//
+// Values in the files carry their unit as text ("450 GB/s", "80 GiB", "400 Gb/s", "3 us"); a bare number where a
+// unit belongs is an error that says what to append. All bandwidths are per GPU (or per NIC) and PER DIRECTION.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/units.h"
+
+namespace msmoe {
+
+struct Gpu {
+  std::string name;
+  FlopsPerSecond bf16_peak;  // dense
+  FlopsPerSecond fp8_peak;   // dense; 0: none
+  Bytes memory;              // what a process sees (about 79.1 GiB on an "80 GB" H100)
+  BytesPerSecond hbm;
+  std::int64_t sms = 0;
+  double watts = 0;          // 0: not stated
+};
+
+// A measured bandwidth: time by message size, as nccl-tests prints it. size is nccl-tests' "size" column.
+struct CollectivePoint {
+  Bytes size;
+  Duration time;
+};
+struct CollectiveTable {
+  std::string collective;  // "all_gather", "reduce_scatter", "all_to_all", "all_reduce"
+  int ranks = 0;
+  int ranks_per_node = 0;
+  std::vector<CollectivePoint> points;  // sorted by size, strictly increasing
+  std::string source;
+};
+
+struct Cluster {
+  std::string name;
+  std::string source;  // where the figures come from
+  Gpu gpu;
+  std::int64_t gpus_per_node = 8;
+  BytesPerSecond nvlink;        // per GPU, per direction, to all peers of the node together
+  Duration nvlink_latency;
+  std::int64_t nics_per_node = 8;
+  BytesPerSecond nic;           // per NIC, per direction
+  Duration network_latency;     // one message, end to end
+  double oversubscription = 1;  // of the network's upper levels; 1: full bisection
+  BytesPerSecond pcie;          // GPU to host memory, per direction
+  Bytes host_memory_per_node;   // 0: not stated
+  std::optional<double> price_per_gpu_hour;      // USD
+  std::optional<double> failures_per_gpu_day;    // that stop the job
+  Bytes reserved_memory;        // CUDA context, kernels and library handles of one process
+  std::vector<CollectiveTable> collectives;      // measured; used in place of the analytic model
+
+  // The network bandwidth that one GPU has when all GPUs of its node talk at once.
+  BytesPerSecond nic_per_gpu() const { return nic * (static_cast<double>(nics_per_node) / static_cast<double>(gpus_per_node)); }
+};
+
+Cluster read_cluster(const std::string& path);
+Cluster parse_cluster(const std::string& name, std::string_view json_text);
+// A file, or the name of a description that ships (clusters/NAME.json).
+Cluster find_cluster(const std::string& name_or_path);
+
+// A table as nccl-tests prints it (comment lines start with '#'; the columns size and time of the out-of-place
+// half are used). Throws UserError naming the line.
+std::vector<CollectivePoint> parse_nccl_tests_table(const std::string& file, std::string_view text);
+
+}  // namespace msmoe

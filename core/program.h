@@ -1,0 +1,151 @@
+// Program: a plan lowered to operators. The simulator runs it with a clock, the executor with GPUs.
+//
+//   Module     one layer (or the embedding, or the head): its tensors, and the operators of its forward and backward
+//              pass in issue order. Modules that are alike are lowered once.
+//   Chunk      the modules that one virtual stage holds, first to last.
+//   Slot       one pass of one chunk over one micro-batch. A stage runs its slots in a fixed order.
+//   Operator   exact shapes, the stream it runs on, the tensors it reads and writes. It waits for the writers of what
+//              it reads, and for the operator before it on its stream.
+//
+// Shapes are per rank. Expert rows are those of balanced routing times the imbalance asked for.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cluster.h"
+#include "core/group.h"
+#include "core/model.h"
+#include "core/plan.h"
+#include "core/units.h"
+
+namespace msmoe {
+
+enum class ComputeKind : std::uint8_t {
+  kNone,
+  kGemm,               // [m, k] x [k, n]
+  kGroupedGemm,        // groups of [m / groups, k] x [k, n]
+  kAttention,          // forward
+  kAttentionBackward,
+  kElementwise,        // norms, RoPE, SwiGLU, residuals, casts, loss: bound by HBM
+  kPermute,            // rows gathered or scattered by an index: bound by HBM
+  kOptimizer,
+};
+
+// What the SMs do. flops and bytes follow from the shape; they are kept so that nobody computes them twice.
+struct Compute {
+  ComputeKind kind = ComputeKind::kNone;
+  std::int64_t m = 0, n = 0, k = 0;  // GEMM: rows, columns, depth. Attention: query tokens, average span, head width
+  std::int64_t groups = 1;           // grouped GEMM: experts of this rank. Attention: heads of this rank
+  Flops flops;
+  Bytes hbm;                         // read and written
+  int kernels = 1;                   // launches
+};
+
+enum class Collective : std::uint8_t { kNone, kAllGather, kReduceScatter, kAllToAll, kAllReduce, kSend };
+
+// What the wires do. payload is per rank: all-gather the gathered result, reduce-scatter and all-reduce the full
+// input, all-to-all the send buffer with the part that stays, send the message.
+struct Transfer {
+  Collective collective = Collective::kNone;
+  GroupKind group = GroupKind::kWorld;
+  Bytes payload;
+};
+// What one rank sends over wires of any kind: (g-1)/g of the payload, twice that for all-reduce, all of it for send.
+Bytes wire_bytes(const Transfer& transfer, std::int64_t group_size);
+
+enum class Pass : std::uint8_t { kForward, kRecompute, kBackwardInput, kBackwardWeight, kSync, kOptimizer };
+enum class Stream : std::uint8_t { kCompute, kCommunication, kPipeline, kData };
+inline constexpr int kNumStreams = 4;
+
+struct Operator {
+  const char* name = "";  // "fc1", "dispatch": unique in its pass of its module, up to recomputation
+  Pass pass = Pass::kForward;
+  Stream stream = Stream::kCompute;
+  Compute compute;    // both compute and transfer: a fused, tile-level operator
+  Transfer transfer;
+  std::int64_t sms = 0;              // that the transfer's kernel holds; 0: copy engines or none
+  std::vector<std::int16_t> reads;   // indices into Module::tensors
+  std::vector<std::int16_t> writes;
+  std::vector<std::int16_t> waits;   // indices of operators of the same pass; the writers of reads, deduplicated
+};
+
+struct Tensor {
+  const char* name = "";
+  Bytes size;
+  bool kept = false;  // written in forward and read in backward: lives from one to the other
+};
+
+// Parameters of a module on one rank, by who replicates them.
+struct ModuleParameters {
+  double dense = 0;   // gradient group: GroupKind::kDenseData
+  double expert = 0;  // gradient group: GroupKind::kExpertData
+};
+
+enum class ModuleKind : std::uint8_t { kLayer, kEmbedding, kHead, kPredict };
+
+struct Module {
+  ModuleKind kind = ModuleKind::kLayer;
+  int layer_kind = 0;  // index in Model::kinds, for layers and predict layers
+  std::vector<Tensor> tensors;
+  std::vector<Operator> forward;
+  std::vector<Operator> backward;  // recomputation, input gradients and weight gradients, in issue order
+  ModuleParameters parameters;
+
+  // From the tensors' lifetimes in issue order:
+  Bytes kept;            // bytes that one micro-batch leaves between its forward and its backward
+  Bytes forward_peak;    // transient bytes beside what is kept, at the worst operator
+  Bytes backward_peak;
+};
+
+struct Slot {
+  std::int16_t chunk = 0;
+  bool backward = false;
+  std::int32_t micro_batch = 0;
+};
+
+struct Chunk {
+  std::vector<std::int16_t> modules;  // indices into Program::modules
+  ModuleParameters parameters;
+};
+
+struct Stage {
+  std::vector<Chunk> chunks;  // vpp of them
+  std::vector<Slot> slots;    // in the order they run
+};
+
+struct LoweringOptions {
+  double imbalance = 1;  // rows of the most loaded expert rank / rows under balance
+};
+
+// What a module's operators depend on, so that planners lower once per distinct value: everything in a Plan but
+// pp, vpp, schedule, layout, gpus, global_batch and, below ZeRO-3, zero.
+Module lower_layer(const Model& model, const Cluster& cluster, const Plan& plan, int layer_kind, const LoweringOptions& options);
+Module lower_embedding(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
+Module lower_head(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
+Module lower_predict_layer(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
+
+// Gradient and parameter synchronisation and the optimizer step of one chunk, in issue order.
+struct ChunkSync {
+  std::vector<Operator> gather;  // parameters, before the chunk's first forward
+  std::vector<Operator> reduce;  // gradients, after its last backward
+};
+ChunkSync lower_sync(const Plan& plan, const ModuleParameters& parameters);
+// Gradient norm and AdamW over all parameters of a stage.
+std::vector<Operator> lower_optimizer(const Plan& plan, const ModuleParameters& stage_parameters);
+// Activations from one virtual stage to the next; the backward message is as large.
+Operator lower_pipeline_send(const Model& model, const Plan& plan);
+
+struct Program {
+  Plan plan;
+  std::array<Group, kNumGroupKinds> groups;
+  std::vector<Module> modules;
+  std::vector<Stage> stages;
+};
+
+// The whole plan. REQUIRES check_plan(...) to be empty and model.can_be_planned().
+Program lower(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options = {});
+
+}  // namespace msmoe
