@@ -58,6 +58,13 @@ std::string nearest_word(std::string_view word, const std::vector<std::string>& 
   return best;
 }
 
+std::string excerpt(std::string_view text, std::size_t longest) {
+  std::string plain(text.substr(0, longest));
+  std::replace_if(
+      plain.begin(), plain.end(), [](unsigned char c) { return c < 0x20 || c >= 0x7f; }, '?');
+  return text.size() > longest ? plain + "..." : plain;
+}
+
 std::string join(const std::vector<std::string>& words, std::string_view separator) {
   std::string text;
   for (const std::string& word : words) {

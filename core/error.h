@@ -34,6 +34,9 @@ class UserError : public std::runtime_error {
 // The candidate nearest to word by edit distance, or empty if none is near (more than a third of it differs).
 std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates);
 
+// At most `longest` bytes of the user's text as plain ASCII, to be quoted in a message.
+std::string excerpt(std::string_view text, std::size_t longest = 60);
+
 // "a, b, c"
 std::string join(const std::vector<std::string>& words, std::string_view separator = ", ");
 

@@ -7,7 +7,7 @@
 //   gpu.refuse_unknown_keys();
 //
 // Refused with one line (UserError): text that is not JSON (with line and column), duplicate keys, nesting deeper
-// than 64, numbers that are not finite, files over 64 MiB.
+// than 64, numbers that are not finite, files over 64 MiB. Whole numbers may be written as 4096.0 or 1e4.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +19,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/text_file.h"
+
 namespace msmoe {
 
+using Json = nlohmann::ordered_json;  // objects keep the order of the file
+
 struct IntegerRange {
-  std::int64_t min = std::numeric_limits<std::int64_t>::min();
+  std::int64_t min = -(std::int64_t{1} << 53);  // beyond 2^53 JSON numbers are not exact
   std::int64_t max = std::int64_t{1} << 53;
 };
 struct NumberRange {
@@ -40,6 +44,8 @@ class JsonObject {
   double number(const std::string& key, NumberRange range = {});
   bool boolean(const std::string& key);
   std::string text(const std::string& key);
+  // A text, or a bare number as text: for core/units_text.h, which says what to append to the latter.
+  std::string text_with_unit(const std::string& key);
   JsonObject object(const std::string& key);
   std::vector<std::int64_t> integers(const std::string& key, IntegerRange range = {});
   std::vector<std::string> texts(const std::string& key);
@@ -55,7 +61,7 @@ class JsonObject {
   std::optional<JsonObject> optional_object(const std::string& key);
 
   // The value as it stands, or nullptr; counts as read. For values of several legal types.
-  const nlohmann::json* find(const std::string& key);
+  const Json* find(const std::string& key);
 
   // Keys that nothing above asked for, in the order of the file.
   std::vector<std::string> unread_keys() const;
@@ -72,8 +78,8 @@ class JsonObject {
   friend class JsonDocument;
   struct State;
   explicit JsonObject(std::shared_ptr<State> state) : state_(std::move(state)) {}
-  const nlohmann::json& require(const std::string& key);
-  JsonObject child(const std::string& path, const nlohmann::json& value) const;
+  const Json& require(const std::string& key);
+  JsonObject child(const std::string& path, const Json& value) const;
   std::shared_ptr<State> state_;
 };
 
@@ -82,19 +88,14 @@ class JsonDocument {
   // name: how errors call it.
   JsonDocument(std::string name, std::string_view text);
   JsonObject root() const;  // a UserError where the document is not an object
-  const nlohmann::json& value() const { return *value_; }
+  const Json& value() const { return *value_; }
   const std::string& name() const { return *name_; }
 
  private:
   std::shared_ptr<const std::string> name_;
-  std::shared_ptr<const nlohmann::json> value_;
+  std::shared_ptr<const Json> value_;
 };
 
 JsonDocument read_json_file(const std::string& path);
-// The whole file; a UserError where it cannot be read or is over 64 MiB.
-std::string read_text_file(const std::string& path);
-// Writes to a temporary name beside path, then renames: a reader sees the old file or the new one, never half.
-// Throws std::runtime_error (a fault, exit 3) where the disk refuses.
-void write_text_file(const std::string& path, std::string_view text);
 
 }  // namespace msmoe

@@ -24,15 +24,17 @@ enum class AttentionKind {
 struct Attention {
   AttentionKind kind = AttentionKind::kGrouped;
   std::int64_t heads = 0;
-  std::int64_t kv_heads = 0;   // kLatent: equals heads
-  std::int64_t head_dim = 0;   // of queries and keys; kLatent: qk_nope_head_dim + qk_rope_head_dim
-  std::int64_t value_dim = 0;  // of values; kGrouped: equals head_dim
+  std::int64_t kv_heads = 0;    // kLatent: equals heads
+  std::int64_t head_dim = 0;    // of queries and keys; kLatent: qk_nope_head_dim + qk_rope_head_dim
+  std::int64_t value_dim = 0;   // of values; kGrouped: equals head_dim
   std::int64_t query_rank = 0;  // kLatent: q_lora_rank, 0 where queries are not compressed
   std::int64_t kv_rank = 0;     // kLatent: kv_lora_rank
   std::int64_t rope_dim = 0;    // kLatent: qk_rope_head_dim
   std::int64_t window = 0;      // tokens that a query sees at most (sliding window or chunk); 0: all before it
+  bool chunked = false;         // the window does not slide: a query sees its own chunk of window tokens (Llama 4)
   bool output_gate = false;     // the query projection is twice as wide; its second half gates the output
-  std::int64_t vector_parameters = 0;  // biases, q/k norms, sinks: whatever is no matrix
+  bool shares_kv = false;       // no key and value projections: those of an earlier layer serve (arXiv 2405.12981)
+  std::int64_t vector_parameters = 0;        // biases, q/k norms, sinks: whatever is no matrix
   std::int64_t mixer_matrix_parameters = 0;  // kLinear, kStateSpace: all matrices of the mixer
   bool operator==(const Attention&) const = default;
 };
@@ -40,14 +42,14 @@ struct Attention {
 enum class RouterKind { kSoftmax, kSigmoid };
 
 struct FeedForward {
-  std::int64_t width = 0;         // of a dense layer, or of ONE routed expert
-  std::int64_t matrices = 3;      // 3: gated (SwiGLU and kin); 2: plain
-  std::int64_t experts = 0;       // routed; 0: a dense layer
+  std::int64_t width = 0;     // of a dense layer, or of ONE routed expert
+  std::int64_t matrices = 3;  // 3: gated (SwiGLU and kin); 2: plain
+  std::int64_t experts = 0;   // routed; 0: a dense layer
   std::int64_t top_k = 0;
   std::int64_t shared_width = 0;  // of all shared experts together; 0: none
   RouterKind router = RouterKind::kSoftmax;
-  std::int64_t expert_groups = 1;    // group-limited routing: n_group
-  std::int64_t groups_per_token = 1;  // topk_group
+  std::int64_t expert_groups = 1;             // group-limited routing: n_group
+  std::int64_t groups_per_token = 1;          // topk_group
   std::int64_t vector_parameters = 0;         // biases of dense or shared parts, router bias, shared gate
   std::int64_t expert_vector_parameters = 0;  // biases of ONE routed expert
   bool is_moe() const { return experts > 0; }
@@ -62,10 +64,10 @@ struct LayerKind {
 };
 
 struct Model {
-  std::string name;         // as the user named it
-  std::string family;       // model_type
+  std::string name;    // as the user named it
+  std::string family;  // model_type
   std::int64_t hidden = 0;
-  std::int64_t vocab = 0;   // as published; padding is the plan's affair
+  std::int64_t vocab = 0;  // as published; padding is the plan's affair
   bool tied_embeddings = false;
   std::int64_t max_seq_len = 0;  // 0: not stated
   std::vector<LayerKind> kinds;  // distinct
@@ -85,7 +87,8 @@ struct Model {
 };
 
 // Reads a config.json. Throws UserError naming file, key and reason for a missing or contradictory key, and for a
-// model_type it does not know. Multi-modal wrappers are descended into (text_config).
+// model_type it does not know (docs/model.md lists the families). Multi-modal wrappers are descended into
+// (text_config).
 Model read_model(const std::string& path);
 Model parse_model(const std::string& name, std::string_view json_text);  // name: how errors call it
 // A file, or the name of a config that ships (models/NAME.json, searched beside the program and in its data folder).
@@ -101,15 +104,15 @@ struct LayerParameters {
   std::int64_t expert_matrices = 0;  // of ONE routed expert
   std::int64_t experts = 0;
   std::int64_t attention_vectors = 0, norm_vectors = 0, feed_forward_vectors = 0;
-  std::int64_t expert_vectors = 0;   // of ONE routed expert
+  std::int64_t expert_vectors = 0;  // of ONE routed expert
   std::int64_t total() const;
   std::int64_t active(std::int64_t top_k) const;  // what one token touches
 };
 LayerParameters count_layer(const Model& model, const LayerKind& kind);
 
 struct ParameterCount {
-  std::int64_t total = 0;   // embeddings included, tied ones once; extra prediction layers excluded
-  std::int64_t active = 0;  // with top_k routed experts a layer, embeddings included
+  std::int64_t total = 0;            // embeddings included, tied ones once; extra prediction layers excluded
+  std::int64_t active = 0;           // with top_k routed experts a layer, embeddings included
   std::int64_t active_matrices = 0;  // what FLOPs are counted on: the head included, the embedding look-up not
   std::int64_t predict_layers = 0;   // parameters of the extra prediction layers, beside total
 };
@@ -119,8 +122,9 @@ ParameterCount count_parameters(const Model& model);
 // counts the tokens it lets a query see), no recomputation, no extra prediction layers.
 //   attention of one layer = 3 * 2 * heads * (head_dim + value_dim) * average span,  span = s / 2 without a window
 Flops flops_per_token(const Model& model, std::int64_t seq_len);
-// The average number of tokens a query attends to: s/2 for full causal attention; for a window w < s,
-// w * (1 - w / (2 s)).
+// The average number of tokens a query attends to: s/2 for full causal attention; for a sliding window w < s,
+// w * (1 - w / (2 s)); for chunks of w < s, w / 2 (less where the last chunk is cut short); 0 for mixers that are no
+// attention.
 double average_span(const Attention& attention, std::int64_t seq_len);
 
 }  // namespace msmoe

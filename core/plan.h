@@ -65,18 +65,21 @@ inline constexpr Recompute kRecomputeNone = Recompute::kNothing;
 inline constexpr Recompute kRecomputeSelective =
     Recompute::kNorm | Recompute::kActivation | Recompute::kDispatch | Recompute::kAttentionOut;
 // Only the layer's input is kept.
-inline constexpr Recompute kRecomputeFull = kRecomputeSelective | Recompute::kUpProjection | Recompute::kAttention | Recompute::kExpert;
+inline constexpr Recompute kRecomputeFull =
+    kRecomputeSelective | Recompute::kUpProjection | Recompute::kAttention | Recompute::kExpert;
 
 // How fast a training system's kernels and host are beside the microbenchmarks that the cost model rests on.
 // Calibrated once per system on a published run, never per model or row; 1.0 means the microbenchmarks themselves.
 struct Software {
-  std::string name = "megascale-moe";
+  std::string name;
   double kernel_time_scale = 1;  // multiplies the time of every compute operator
   std::string source;
+  bool operator==(const Software&) const = default;
 };
 // The systems known by name; throws UserError for another.
 const Software& find_software(const std::string& name);
 std::vector<std::string> software_names();
+const Software& default_software();  // "megascale-moe"
 
 struct Plan {
   std::string model;    // a shipped name or a path, as find_model takes it
@@ -84,7 +87,7 @@ struct Plan {
   std::int64_t gpus = 1;
   std::int64_t global_batch = 1;  // sequences per step
   std::int64_t seq_len = 1;
-  std::int64_t micro_batch = 1;   // sequences
+  std::int64_t micro_batch = 1;  // sequences
 
   AttentionParallelism attention = AttentionParallelism::kTensor;
   std::int64_t attention_degree = 1;
@@ -96,7 +99,7 @@ struct Plan {
   std::int64_t pp = 1;
   std::int64_t vpp = 1;  // model chunks per stage
   PipelineSchedule schedule = PipelineSchedule::k1F1B;
-  std::vector<std::int64_t> layout;  // decoder layers of each of the pp * vpp virtual stages; empty: as even as can be
+  std::vector<std::int64_t> layout;  // decoder layers of each of the pp * vpp virtual stages; empty: see layers_of
   int zero = 1;                      // 0: replicated; 1: optimizer; 2: and gradients; 3: and parameters
   bool optimizer_offload = false;    // master weights and moments in host memory
 
@@ -111,10 +114,13 @@ struct Plan {
   WireFormat grad_wire = WireFormat::kBf16;
   WireFormat act_wire = WireFormat::kBf16;
   Precision precision = Precision::kBf16;
-  double grad_bytes = 4;  // of the accumulated main gradient per parameter: 4 (fp32) or 2 (bf16)
-  double moment_bytes = 4;  // of each Adam moment per parameter: 4 or 2
-  double master_bytes = 4;  // of the master weight per parameter: 4, or 0 where there is none
-  Software software;
+  double grad_bytes = 4;    // of the accumulated main gradient per parameter: 4 (fp32) or 2 (bf16)
+  double moment_bytes = 4;  // of each Adam moment per parameter: 4, 2 or 1
+  double master_bytes = 4;  // of the master weight per parameter: 4, 2, or 0 where there is none
+  Software software = default_software();
+  std::string notes;  // for people: sources and assumptions; nothing reads it
+
+  bool operator==(const Plan&) const = default;
 
   // ---- derived
   std::int64_t attention_ranks() const { return attention_degree * context_degree; }  // that share one sequence
@@ -124,7 +130,10 @@ struct Plan {
   std::int64_t expert_dp() const { return gpus / (expert_ranks() * pp); }
   std::int64_t micro_batches() const { return global_batch / (micro_batch * dp()); }  // per pipeline and step
   std::int64_t virtual_stages() const { return pp * vpp; }
-  // Decoder layers of virtual stage v (chunk v / pp of stage v % pp), for a model of num_layers.
+  // Decoder layers of virtual stage v (chunk v / pp of stage v % pp), for a model of num_layers. Without a layout they
+  // are as even as can be: what is left over goes one layer a stage to all stages of the first chunks, and the rest
+  // to the middle stages of the next chunk, since the first stage also has the embedding and the last one the head.
+  //   46 layers, PP4: 11/12/12/11        61 layers, PP16 VPP2: 16 x 2, then 1, 13 x 2, 1, 1
   std::int64_t layers_of(std::int64_t virtual_stage, std::int64_t num_layers) const;
 };
 
@@ -136,10 +145,12 @@ Plan parse_plan(const std::string& name, std::string_view json_text);
 Plan find_plan(const std::string& name_or_path);
 
 // ---- --fix and --what-if: one field by the name that users type (attention_degree, ep, recompute, ...).
-// Throws UserError(place = key) naming what is allowed, or the nearest known key.
+// Throws UserError(place = key) naming what is allowed, or the nearest known key. "dp" sets gpus = dp * model_ranks(),
+// so it comes after the degrees; "ffn" moves the whole degree (ep * etp) to ep or to etp.
 void set_plan_field(Plan& plan, const std::string& key, const std::string& value);
 std::vector<std::string> plan_field_names();
 std::string plan_field(const Plan& plan, const std::string& key);  // as set_plan_field takes it
+std::string plan_fields_help();  // one line a field, for --help: its name, what it does, what is allowed
 
 // "SP8 EP8 PP15 VPP2 DP12, micro-batch 1, ..." for people
 std::string describe_plan(const Plan& plan);
@@ -152,13 +163,16 @@ struct Violation {
   std::string rule;     // short and stable: "experts % ep", "gpus % model ranks"
   std::string message;  // one sentence: the rule, the numbers, and the nearest valid values
 };
-// Every rule that the plan breaks; empty where it is valid. Never throws for numbers, however wild.
-std::vector<Violation> check_plan(const Model& model, const Cluster& cluster, const Plan& plan, Target target = Target::kMsmoe);
+// Every rule that the plan breaks; empty where it is valid. Never throws for numbers, however wild: a number out of
+// its range is reported alone, since the other rules divide by it.
+std::vector<Violation> check_plan(const Model& model, const Cluster& cluster, const Plan& plan,
+                                  Target target = Target::kMsmoe);
 // The same verdict for the planner's inner loop: no text, no allocation.
 bool is_valid(const Model& model, const Cluster& cluster, const Plan& plan);
 // Throws UserError with the first violation.
 void require_valid(const Model& model, const Cluster& cluster, const Plan& plan, const std::string& file);
 // What is allowed but will likely disappoint: EP across nodes, ETP inherited from TP, dense masks at 128k, ...
+// Empty for a plan that is not valid.
 std::vector<std::string> plan_warnings(const Model& model, const Cluster& cluster, const Plan& plan);
 
 }  // namespace msmoe

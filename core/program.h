@@ -42,6 +42,7 @@ struct Compute {
   Flops flops;
   Bytes hbm;                         // read and written
   int kernels = 1;                   // launches
+  Precision precision = Precision::kBf16;  // of the multiplications
 };
 
 enum class Collective : std::uint8_t { kNone, kAllGather, kReduceScatter, kAllToAll, kAllReduce, kSend };
@@ -122,10 +123,10 @@ struct LoweringOptions {
 
 // What a module's operators depend on, so that planners lower once per distinct value: everything in a Plan but
 // pp, vpp, schedule, layout, gpus, global_batch and, below ZeRO-3, zero.
-Module lower_layer(const Model& model, const Cluster& cluster, const Plan& plan, int layer_kind, const LoweringOptions& options);
-Module lower_embedding(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
-Module lower_head(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
-Module lower_predict_layer(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options);
+Module lower_layer(const Model& model, const Plan& plan, int layer_kind, const LoweringOptions& options);
+Module lower_embedding(const Model& model, const Plan& plan, const LoweringOptions& options);
+Module lower_head(const Model& model, const Plan& plan, const LoweringOptions& options);
+Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringOptions& options);
 
 // Gradient and parameter synchronisation and the optimizer step of one chunk, in issue order.
 struct ChunkSync {

@@ -4,6 +4,9 @@
 // the wire, intra-node and inter-node parts side by side. Constants and their sources: cost_constants.h.
 #pragma once
 
+#include <array>
+#include <optional>
+
 #include "core/cluster.h"
 #include "core/group.h"
 #include "core/program.h"
@@ -11,12 +14,10 @@
 
 namespace msmoe::simulator {
 
-enum class Evidence : std::uint8_t { kMeasured, kDerived, kDataSheet, kAssumed };
-
 struct OperatorCost {
   Duration alone;
   std::array<float, kNumResources> share{};
-  Duration compute, transfer;  // the parts of a fused operator; alone = max of both + its first tile
+  Duration compute, transfer;  // each half alone; fused, the operator takes a little more than the longer one
 };
 
 class CostModel {
@@ -24,11 +25,21 @@ class CostModel {
   // Both must outlive the model; groups as in Program::groups.
   CostModel(const Cluster& cluster, const Plan& plan);
   OperatorCost cost(const Operator& op) const;
-  Duration compute_time(const Compute& compute) const;
-  Duration transfer_time(const Transfer& transfer) const;
   const Group& group(GroupKind kind) const { return groups_[static_cast<std::size_t>(kind)]; }
+  const Cluster& cluster() const { return cluster_; }
 
  private:
+  struct ComputeSeconds {
+    double total = 0, memory = 0;  // memory: what HBM alone would need
+  };
+  struct TransferSeconds {
+    double total = 0, nvlink = 0, nic = 0;  // nvlink, nic: what each wire alone would need
+  };
+  double gemm_seconds(const Compute& work) const;
+  ComputeSeconds compute_seconds(const Compute& work) const;
+  TransferSeconds transfer_seconds(const Transfer& transfer) const;
+  std::optional<double> measured_seconds(const Transfer& transfer, const Group& group) const;
+
   const Cluster& cluster_;
   const Plan& plan_;
   std::array<Group, kNumGroupKinds> groups_;

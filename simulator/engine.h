@@ -4,14 +4,14 @@
 //   Block     tasks with the waits among them; a template that is run many times and never copied.
 //   Slot      one run of a block on a device. A device's slots enter its streams in order; a stream runs its tasks one
 //             at a time in that order, and a waiting head blocks those behind it (as cudaStreamWaitEvent does).
-//   Message   a slot may wait for messages of other slots before its first task, and sends its own when one of its
-//             tasks ends.
+//   Message   from a task's end to another slot, on any device: that slot's tasks wait for all messages sent to it.
 //
 // Tasks that run at once on one device share its resources as fluid rates. Let u_ir be the share of resource r that
 // task i uses alone, and x_i its rate (1: as if alone). Holders (communication kernels, which keep the SMs they were
 // launched with) are served first, then the others, each class by progressive filling: all x_i of the class rise
 // together until one reaches 1 or a resource is full,  sum_i u_ir x_i <= 1  for each r; tasks on a full resource stop,
-// the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2).
+// the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). As shares are floats, demands
+// that exceed a capacity by less than 1e-6 fit.
 //
 // Times are integer picoseconds. Nothing depends on addresses or hashing: equal inputs give equal timelines.
 #pragma once
@@ -31,30 +31,26 @@ struct Task {
   std::int64_t alone_ps = 0;
   std::array<float, kNumResources> share{};  // each in [0, 1]
   bool holder = false;
-  std::uint8_t stream = 0;                   // < kMaxStreams
+  std::uint8_t stream = 0;  // < kMaxStreams
 };
 inline constexpr int kMaxStreams = 4;
 
 struct Block {
-  std::vector<Task> tasks;                 // in issue order; a wait points backwards
-  std::vector<std::vector<std::int32_t>> waits;  // waits[t]: tasks of this block that must end before t starts
+  std::vector<Task> tasks;  // in issue order
+  // waits[t]: tasks of this block, before t, that must end before t starts. May be shorter than tasks.
+  std::vector<std::vector<std::int32_t>> waits;
 };
 
 struct Message {
-  std::int32_t task = 0;        // of this slot: its end sends the message
-  std::int32_t to_device = 0;
-  std::int32_t to_slot = 0;     // all of that slot's tasks wait for it
+  std::int32_t from_device = 0, from_slot = 0, from_task = 0;  // the end of this task sends it
+  std::int32_t to_device = 0, to_slot = 0;                     // all tasks of this slot wait for it
   std::int64_t latency_ps = 0;
-};
-
-struct SlotRun {
-  std::int32_t block = 0;
-  std::vector<Message> messages;
 };
 
 struct Job {
   std::vector<Block> blocks;
-  std::vector<std::vector<SlotRun>> devices;  // devices[d]: its slots in order
+  std::vector<std::vector<std::int32_t>> devices;  // devices[d][s]: the block that slot s of device d runs
+  std::vector<Message> messages;                   // in any order
 };
 
 struct TaskRun {
@@ -64,15 +60,16 @@ struct TaskRun {
 
 struct RunResult {
   std::int64_t makespan_ps = 0;
-  std::int64_t events = 0;                    // tasks that ended
+  std::int64_t events = 0;  // tasks that ended
   std::vector<std::int64_t> device_end_ps;
   std::vector<std::vector<std::int64_t>> slot_end_ps;    // [device][slot]
-  std::vector<std::vector<std::int64_t>> slot_start_ps;  // first task's start
+  std::vector<std::vector<std::int64_t>> slot_start_ps;  // first task's start; both 0 where the block is empty
 };
 
 // Runs the job to its end. on_task, where given, is called as each task ends, in order of time.
-// A job that cannot finish (a wait for a message nobody sends) throws std::logic_error naming every device, the slot
-// and task at the head of each of its streams, and what that task waits for.
+// A job that cannot finish (slots that wait for each other's messages) throws std::logic_error naming every device that
+// is stuck, the slot and task at the head of each of its streams, and what that task waits for. So does one that is
+// malformed: an index out of range, a wait that points forwards, a negative time, a share outside [0, 1].
 RunResult run(const Job& job, const std::function<void(const TaskRun&)>& on_task = {});
 
 }  // namespace msmoe::simulator

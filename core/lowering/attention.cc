@@ -1,0 +1,216 @@
+#include "core/lowering/attention.h"
+
+#include <algorithm>
+
+namespace msmoe {
+
+AttentionLowering::AttentionLowering(const LayerContext& context, const Attention& attention)
+    : context_(context), attention_(attention), builder_(context.builder), plan_(context.plan) {
+  const auto degree = static_cast<double>(plan_.attention_degree);
+  const auto heads = static_cast<double>(attention.heads);
+  const auto kv_heads = static_cast<double>(attention.kv_heads);
+  const auto qk = static_cast<double>(attention.head_dim);
+  const auto value = static_cast<double>(attention.value_dim);
+  ulysses_ = plan_.attention == AttentionParallelism::kSequence && plan_.attention_degree > 1;
+
+  const bool splits_heads = plan_.attention != AttentionParallelism::kContext;
+  const double head_split = splits_heads ? degree : 1;
+  heads_ = heads / head_split;
+  kv_heads_ = std::max(1.0, kv_heads / head_split);
+  query_rows_ = splits_heads ? context_.context_tokens : context_.shard_tokens;
+  ring_ = static_cast<double>(splits_heads ? plan_.context_degree : plan_.attention_degree);
+  ring_group_ = splits_heads ? GroupKind::kContext : GroupKind::kAttention;
+
+  rows_ = context_.dense_rows();
+  const double query_heads = heads / context_.weight_split() * (attention.output_gate ? 2 : 1);
+  const double projected_kv = std::max(1.0, kv_heads / context_.weight_split());
+  qkv_width_ = query_heads * qk + projected_kv * (qk + value);
+  exchange_width_ = heads * qk + std::max(kv_heads, degree) * (qk + value);
+  head_qkv_width_ = heads_ * qk + kv_heads_ * (qk + value);
+  latent_width_ = static_cast<double>(attention.query_rank + attention.kv_rank + attention.rope_dim);
+}
+
+// Causal: every query meets `average span` keys. FLOPs = 2 per multiply-add, for QK^T and for PV; backward does five
+// such products where forward does two (FlashAttention-2, arXiv 2307.08691).
+Compute AttentionLowering::attention_work(bool backward) const {
+  const double span = average_span(attention_, plan_.seq_len);
+  Compute work{.kind = backward ? ComputeKind::kAttentionBackward : ComputeKind::kAttention};
+  work.m = static_cast<std::int64_t>(query_rows_);
+  work.n = static_cast<std::int64_t>(span);
+  work.k = (attention_.head_dim + attention_.value_dim) / 2;
+  work.groups = static_cast<std::int64_t>(heads_);
+  const auto widths = static_cast<double>(attention_.head_dim + attention_.value_dim);
+  work.flops = {2 * query_rows_ * span * heads_ * widths * (backward ? 2.5 : 1)};
+  const double out_width = heads_ * static_cast<double>(attention_.value_dim);
+  work.hbm = elements(query_rows_ * (head_qkv_width_ + out_width) * (backward ? 2 : 1));
+  return work;
+}
+
+// Forward passes keys and values round; backward passes them again and their gradients back.
+Transfer AttentionLowering::ring_transfer(bool backward) const {
+  if (ring_ <= 1) return {};
+  const auto width = static_cast<double>(attention_.head_dim + attention_.value_dim);
+  const double gathered = query_rows_ * ring_ * kv_heads_ * width;
+  return {Collective::kAllGather, ring_group_, elements(gathered * (backward ? 2 : 1))};
+}
+
+TensorId AttentionLowering::forward(TensorId normed) {
+  normed_ = normed;
+  const double value_width = static_cast<double>(attention_.heads * attention_.value_dim);
+  const bool latent = attention_.kind == AttentionKind::kLatent;
+  {
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "qkv+a2a" : "ag+qkv", !latent);
+    const TensorId projected = latent ? project_latent(normed) : project(normed);
+    qkv_ = builder_.tensor("qkv_rope", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
+    builder_.compute("rope", elementwise(elements(2 * rows_ * qkv_width_)), {projected}, {qkv_});
+    head_qkv_ = qkv_;
+    if (ulysses_) {
+      head_qkv_ = builder_.tensor("qkv_a2a", elements(context_.context_tokens * head_qkv_width_), Recompute::kAttention);
+      context_.exchange("qkv_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * exchange_width_, qkv_,
+                        head_qkv_);
+    }
+  }
+  const double heads_width = heads_ * static_cast<double>(attention_.value_dim);
+  out_heads_ = builder_.tensor("attn", elements(query_rows_ * heads_width), Recompute::kAttention);
+  stats_ = builder_.tensor("attn_stats", {query_rows_ * heads_ * 4}, Recompute::kAttention);
+  builder_.compute_and_transfer("attention", attention_work(false), ring_transfer(false), {head_qkv_}, {out_heads_, stats_});
+
+  ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+out" : "out+rs");
+  out_tokens_ = out_heads_;
+  if (ulysses_) {
+    const double count = context_.shard_tokens * value_width;
+    out_tokens_ = builder_.tensor("attn_a2a", elements(count), Recompute::kAttentionOut);
+    context_.exchange("attn_a2a", Collective::kAllToAll, GroupKind::kAttention, count, out_heads_, out_tokens_);
+  }
+  const double depth = value_width / context_.weight_split();
+  const TensorId partial = builder_.tensor("attn_partial", elements(rows_ * context_.hidden), Recompute::kAttention);
+  builder_.compute("out", gemm(rows_, context_.hidden, depth, plan_.precision), {out_tokens_}, {partial});
+  builder_.add_parameters(context_.hidden * depth, 0);
+  return context_.scatter_tokens("attn_rs", partial, context_.hidden);
+}
+
+TensorId AttentionLowering::project(TensorId normed) {
+  gathered_ = context_.gather_tokens("ln1_ag", normed, context_.hidden, Recompute::kAttentionOut);
+  const TensorId qkv = builder_.tensor("qkv", elements(rows_ * qkv_width_), Recompute::kAttention);
+  builder_.compute("qkv", gemm(rows_, qkv_width_, context_.hidden, plan_.precision), {gathered_}, {qkv});
+  builder_.add_parameters(qkv_width_ * context_.hidden, 0);
+  return qkv;
+}
+
+// Queries and key-values are compressed by weights that every rank holds whole, and expanded per head
+// (DeepSeek-V2, arXiv 2405.04434, equations 9-13). Without query compression queries come from the tokens themselves.
+TensorId AttentionLowering::project_latent(TensorId normed) {
+  const auto query_rank = static_cast<double>(attention_.query_rank);
+  const auto kv_rank = static_cast<double>(attention_.kv_rank);
+  const double query_width = static_cast<double>(attention_.heads * attention_.head_dim) / context_.weight_split();
+  const double kv_width =
+      static_cast<double>(attention_.heads * (attention_.head_dim - attention_.rope_dim + attention_.value_dim)) /
+      context_.weight_split();
+  const double shard = context_.shard_tokens;
+  const TensorId down = builder_.tensor("latent_down", elements(shard * latent_width_), Recompute::kAttention);
+  builder_.compute("latent_down", gemm(shard, latent_width_, context_.hidden, plan_.precision), {normed}, {down});
+  latent_ = builder_.tensor("latent", elements(shard * latent_width_), Recompute::kAttention);
+  builder_.compute("latent_norm", elementwise(elements(2 * shard * latent_width_)), {down}, {latent_});
+  gathered_latent_ = context_.gather_tokens("latent_ag", latent_, latent_width_, Recompute::kAttentionOut);
+
+  const TensorId expanded = builder_.tensor("qkv", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
+  TensorId query_source = gathered_latent_;
+  if (query_rank == 0) query_source = gathered_ = context_.gather_tokens("ln1_ag", normed, context_.hidden, Recompute::kAttentionOut);
+  const double query_depth = query_rank > 0 ? query_rank : context_.hidden;
+  const TensorId queries =
+      builder_.tensor("queries", elements(rows_ * query_width), Recompute::kAttention | Recompute::kUpProjection);
+  builder_.compute("q_up", gemm(rows_, query_width, query_depth, plan_.precision), {query_source}, {queries});
+  builder_.compute("kv_up", gemm(rows_, kv_width, kv_rank, plan_.precision), {gathered_latent_, queries}, {expanded});
+  builder_.add_parameters(latent_width_ * context_.hidden + query_width * query_depth + kv_width * kv_rank, 0);
+  return expanded;
+}
+
+TensorId AttentionLowering::input_gradient(const char* name, TensorId d_y, double rows, double n, double k) {
+  const TensorId d_x = builder_.tensor(name, elements(rows * k));
+  builder_.compute(name, gemm(rows, k, n, plan_.precision), {d_y}, {d_x});
+  return d_x;
+}
+
+void AttentionLowering::weight_gradient(const char* name, TensorId x, TensorId d_y, double rows, double n, double k) {
+  builder_.need(x);
+  builder_.weight_gradient(name, weight_gradient_gemm(1, rows, n, k, plan_.grad_bytes, plan_.precision), {x, d_y});
+}
+
+TensorId AttentionLowering::backward(TensorId d_out) {
+  const double value_width = static_cast<double>(attention_.heads * attention_.value_dim);
+  const double depth = value_width / context_.weight_split();
+  const double heads_width = heads_ * static_cast<double>(attention_.value_dim);
+  const bool latent = attention_.kind == AttentionKind::kLatent;
+  TensorId d_partial = -1, d_heads = -1;
+  {
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "d_out+a2a" : "ag+d_out");
+    d_partial = context_.gather_tokens("d_attn_ag", d_out, context_.hidden, Recompute::kNothing);
+    d_heads = input_gradient("d_out", d_partial, rows_, context_.hidden, depth);
+    if (ulysses_) {
+      const TensorId exchanged = builder_.tensor("d_attn_a2a", elements(query_rows_ * heads_width));
+      d_heads = context_.exchange("d_attn_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * value_width,
+                                  d_heads, exchanged);
+    }
+  }
+  builder_.prefetch(out_tokens_);
+  weight_gradient("w_out", out_tokens_, d_partial, rows_, context_.hidden, depth);
+
+  for (const TensorId saved : {head_qkv_, out_heads_, stats_}) builder_.need(saved);
+  const TensorId d_head_qkv = builder_.tensor("d_attention", elements(query_rows_ * head_qkv_width_));
+  if (gathered_ >= 0) builder_.prefetch(gathered_);
+  builder_.compute_and_transfer("d_attention", attention_work(true), ring_transfer(true),
+                                {head_qkv_, out_heads_, stats_, d_heads}, {d_head_qkv});
+  const TensorId weight_input = latent ? latent_ : gathered_;
+  builder_.need(weight_input);
+
+  TensorId d_normed = -1, d_qkv = -1;
+  {
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+d_qkv" : "d_qkv+rs", !latent);
+    TensorId d_rope = d_head_qkv;
+    if (ulysses_) {
+      d_rope = builder_.tensor("d_qkv_a2a", elements(context_.shard_tokens * exchange_width_));
+      context_.exchange("d_qkv_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * exchange_width_,
+                        d_head_qkv, d_rope);
+    }
+    d_qkv = builder_.tensor("d_rope", elements(rows_ * qkv_width_));
+    builder_.compute("d_rope", elementwise(elements(2 * rows_ * qkv_width_)), {d_rope}, {d_qkv});
+    d_normed = latent ? project_latent_backward(d_qkv) : project_backward(d_qkv);
+  }
+  if (!latent) weight_gradient("w_qkv", gathered_, d_qkv, rows_, qkv_width_, context_.hidden);
+  return d_normed;
+}
+
+TensorId AttentionLowering::project_backward(TensorId d_qkv) {
+  const TensorId d_gathered = input_gradient("d_qkv", d_qkv, rows_, qkv_width_, context_.hidden);
+  return context_.scatter_tokens("d_ln1_rs", d_gathered, context_.hidden);
+}
+
+TensorId AttentionLowering::project_latent_backward(TensorId d_qkv) {
+  const auto query_rank = static_cast<double>(attention_.query_rank);
+  const auto kv_rank = static_cast<double>(attention_.kv_rank);
+  const double query_width = static_cast<double>(attention_.heads * attention_.head_dim) / context_.weight_split();
+  const double kv_width =
+      static_cast<double>(attention_.heads * (attention_.head_dim - attention_.rope_dim + attention_.value_dim)) /
+      context_.weight_split();
+  const double query_depth = query_rank > 0 ? query_rank : context_.hidden;
+  const double shard = context_.shard_tokens;
+
+  const TensorId d_queries = input_gradient("d_q_up", d_qkv, rows_, query_width, query_depth);
+  const TensorId d_kv = input_gradient("d_kv_up", d_qkv, rows_, kv_width, kv_rank);
+  weight_gradient("w_q_up", query_rank > 0 ? gathered_latent_ : gathered_, d_qkv, rows_, query_width, query_depth);
+  weight_gradient("w_kv_up", gathered_latent_, d_qkv, rows_, kv_width, kv_rank);
+  const TensorId d_expanded = builder_.tensor("d_latent_ag", elements(rows_ * latent_width_));
+  builder_.compute("d_latent_norm", elementwise(elements(3 * rows_ * latent_width_)), {d_queries, d_kv}, {d_expanded});
+  const TensorId d_latent = context_.scatter_tokens("d_latent_rs", d_expanded, latent_width_);
+  TensorId d_normed = input_gradient("d_latent_down", d_latent, shard, latent_width_, context_.hidden);
+  weight_gradient("w_latent_down", normed_, d_latent, shard, latent_width_, context_.hidden);
+  if (query_rank == 0) {
+    const TensorId d_direct = context_.scatter_tokens("d_ln1_rs", d_queries, context_.hidden);
+    const TensorId sum = builder_.tensor("d_ln1_sum", elements(shard * context_.hidden));
+    builder_.compute("d_ln1_sum", elementwise(elements(3 * shard * context_.hidden)), {d_normed, d_direct}, {sum});
+    d_normed = sum;
+  }
+  return d_normed;
+}
+
+}  // namespace msmoe

@@ -1,0 +1,252 @@
+#include "core/lowering/feed_forward.h"
+
+namespace msmoe {
+
+FeedForwardLowering::FeedForwardLowering(const LayerContext& context, const FeedForward& feed_forward)
+    : context_(context), feed_forward_(feed_forward), builder_(context.builder), plan_(context.plan) {
+  dense_.width = static_cast<double>(feed_forward.is_moe() ? feed_forward.shared_width : feed_forward.width) /
+                 context.weight_split();
+  if (!feed_forward.is_moe()) return;
+  const auto ep = static_cast<double>(plan_.ep);
+  const auto etp = static_cast<double>(plan_.etp);
+  const double imbalance = ep > 1 ? context.imbalance : 1;
+  all_gather_ = plan_.dispatch == Dispatch::kAllGather;
+  local_experts_ = static_cast<double>(feed_forward.experts) / ep;
+  expert_width_ = static_cast<double>(feed_forward.width) / etp;
+  sent_rows_ = context.shard_tokens * static_cast<double>(feed_forward.top_k);
+  received_rows_ = sent_rows_ * imbalance;
+  rows_ = received_rows_ * etp;
+  gathered_tokens_ = context.shard_tokens * ep * etp;
+  fc1_width_ = expert_width_ * static_cast<double>(feed_forward.matrices - 1);
+}
+
+// SwiGLU reads gate and up and writes their product; backward reads both and the gradient and writes two.
+Compute FeedForwardLowering::activation(double rows, double width, bool backward) const {
+  const auto inputs = static_cast<double>(feed_forward_.matrices - 1);
+  return elementwise(elements(rows * width * (backward ? 2 * inputs + 1 : inputs + 1)));
+}
+
+TensorId FeedForwardLowering::add(const char* name, TensorId a, TensorId b) {
+  const Bytes size = elements(context_.shard_tokens * context_.hidden);
+  const TensorId sum = builder_.tensor(name, size);
+  builder_.compute(name, elementwise(size * 3), {a, b}, {sum});
+  return sum;
+}
+
+TensorId FeedForwardLowering::forward(TensorId normed) {
+  normed_ = normed;
+  if (!feed_forward_.is_moe()) return dense_forward(dense_, normed);
+  router_forward(normed);
+  TensorId shared_out = -1;
+  const TensorId routed = experts_forward(normed, feed_forward_.shared_width > 0 ? &dense_ : nullptr, &shared_out);
+  return shared_out < 0 ? routed : add("shared_add", routed, shared_out);
+}
+
+TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
+  const double rows = context_.dense_rows();
+  const double fc1_width = dense.width * static_cast<double>(feed_forward_.matrices - 1);
+  {
+    ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1");
+    dense.input = context_.gather_tokens("dense_ag", normed, context_.hidden, Recompute::kDispatch);
+    dense.fc1_out = builder_.tensor("dense_fc1", elements(rows * fc1_width), Recompute::kExpert);
+    builder_.compute("dense_fc1", gemm(rows, fc1_width, context_.hidden, plan_.precision), {dense.input}, {dense.fc1_out});
+  }
+  dense.fc2_in = builder_.tensor("dense_act", elements(rows * dense.width), Recompute::kActivation);
+  builder_.compute("dense_act", activation(rows, dense.width, false), {dense.fc1_out}, {dense.fc2_in});
+  builder_.add_parameters(context_.hidden * dense.width * static_cast<double>(feed_forward_.matrices), 0);
+
+  ModuleBuilder::FusedScope fused(builder_, "dense_fc2+rs");
+  const TensorId partial = builder_.tensor("dense_fc2", elements(rows * context_.hidden));
+  builder_.compute("dense_fc2", gemm(rows, context_.hidden, dense.width, plan_.precision), {dense.fc2_in}, {partial});
+  return context_.scatter_tokens("dense_rs", partial, context_.hidden);
+}
+
+TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out) {
+  const double rows = context_.dense_rows();
+  const double fc1_width = dense.width * static_cast<double>(feed_forward_.matrices - 1);
+  const TensorId d_fc2_in = builder_.tensor("d_dense_fc2", elements(rows * dense.width));
+  TensorId d_full = -1;
+  {
+    ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2");
+    d_full = context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing);
+    builder_.compute("d_dense_fc2", gemm(rows, dense.width, context_.hidden, plan_.precision), {d_full}, {d_fc2_in});
+  }
+  builder_.need(dense.fc2_in);
+  builder_.weight_gradient("w_dense_fc2",
+                           weight_gradient_gemm(1, rows, context_.hidden, dense.width, plan_.grad_bytes, plan_.precision),
+                           {dense.fc2_in, d_full});
+  builder_.need(dense.fc1_out);
+  const TensorId d_fc1_out = builder_.tensor("d_dense_act", elements(rows * fc1_width));
+  builder_.compute("d_dense_act", activation(rows, dense.width, true), {dense.fc1_out, d_fc2_in}, {d_fc1_out});
+  builder_.need(dense.input);
+  TensorId d_normed = -1;
+  {
+    ModuleBuilder::FusedScope fused(builder_, "d_dense_fc1+rs");
+    const TensorId d_input = builder_.tensor("d_dense_fc1", elements(rows * context_.hidden));
+    builder_.compute("d_dense_fc1", gemm(rows, context_.hidden, fc1_width, plan_.precision), {d_fc1_out}, {d_input});
+    d_normed = context_.scatter_tokens("d_dense_rs", d_input, context_.hidden);
+  }
+  builder_.weight_gradient("w_dense_fc1",
+                           weight_gradient_gemm(1, rows, fc1_width, context_.hidden, plan_.grad_bytes, plan_.precision),
+                           {dense.input, d_fc1_out});
+  return d_normed;
+}
+
+void FeedForwardLowering::router_forward(TensorId normed) {
+  const double tokens = context_.shard_tokens;
+  const auto experts = static_cast<double>(feed_forward_.experts);
+  const auto top_k = static_cast<double>(feed_forward_.top_k);
+  const TensorId logits = builder_.tensor("router_logits", {tokens * experts * 4});
+  builder_.compute("router", gemm(tokens, experts, context_.hidden), {normed}, {logits});
+  // Softmax, top-k, counting and the row maps: four small kernels over [tokens, experts] in fp32.
+  probabilities_ = builder_.tensor("router_probs", {tokens * experts * 4});
+  gates_ = builder_.tensor("gates", {tokens * top_k * 8});  // weight and row of each copy
+  builder_.compute("topk", elementwise({tokens * experts * 4 * 4}, 4), {logits}, {probabilities_, gates_});
+  builder_.add_parameters(experts * context_.hidden, 0);
+}
+
+TensorId FeedForwardLowering::router_backward(TensorId d_gates) {
+  const double tokens = context_.shard_tokens;
+  const auto experts = static_cast<double>(feed_forward_.experts);
+  builder_.need(probabilities_);
+  const TensorId d_logits = builder_.tensor("d_topk", {tokens * experts * 4});
+  builder_.compute("d_topk", elementwise({tokens * experts * 4 * 3}, 2), {probabilities_, d_gates}, {d_logits});
+  const TensorId d_normed = builder_.tensor("d_router", elements(tokens * context_.hidden));
+  builder_.compute("d_router", gemm(tokens, context_.hidden, experts), {d_logits}, {d_normed});
+  builder_.need(normed_);
+  builder_.weight_gradient("w_router", weight_gradient_gemm(1, tokens, experts, context_.hidden, plan_.grad_bytes, Precision::kBf16),
+                           {normed_, d_logits});
+  return d_normed;
+}
+
+TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by) {
+  const double h = context_.hidden;
+  const Bytes rows_size = elements(rows_ * h);
+  if (all_gather_) {
+    TensorId all = tokens;
+    if (plan_.expert_ranks() > 1) {
+      const double count = gathered_tokens_ * h;
+      all = context_.exchange(names.exchange, Collective::kAllGather, GroupKind::kExpertAll, count, tokens,
+                              builder_.tensor(names.exchange, elements(count), rebuilt_by));
+    }
+    return builder_.compute(names.sort, permute(rows_size * 2), {all}, {builder_.tensor(names.sort, rows_size, rebuilt_by)});
+  }
+  TensorId x = builder_.tensor(names.permute, elements(sent_rows_ * h), rebuilt_by);
+  builder_.compute(names.permute, permute(elements((context_.shard_tokens + sent_rows_) * h)), {tokens}, {x});
+  if (plan_.ep > 1) {
+    x = context_.exchange(names.exchange, Collective::kAllToAll, GroupKind::kExpert, received_rows_ * h, x,
+                          builder_.tensor(names.exchange, elements(received_rows_ * h), rebuilt_by));
+  }
+  if (plan_.etp > 1) {
+    x = context_.exchange(names.tensor_exchange, Collective::kAllGather, GroupKind::kExpertTensor, rows_ * h, x,
+                          builder_.tensor(names.tensor_exchange, rows_size, rebuilt_by));
+  }
+  // Rows arrive by source rank; experts want them by expert.
+  if (plan_.expert_ranks() > 1 && local_experts_ > 1)
+    x = builder_.compute(names.sort, permute(rows_size * 2), {x}, {builder_.tensor(names.sort, rows_size, rebuilt_by)});
+  return x;
+}
+
+TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId rows) {
+  const double h = context_.hidden;
+  const Bytes rows_size = elements(rows_ * h);
+  const Bytes tokens_size = elements(context_.shard_tokens * h);
+  if (all_gather_) {
+    const double count = gathered_tokens_ * h;
+    const TensorId full = builder_.tensor(names.sort, elements(count));
+    builder_.compute(names.sort, permute(rows_size + elements(count)), {rows}, {full});
+    if (plan_.expert_ranks() == 1) return full;
+    return context_.exchange(names.exchange, Collective::kReduceScatter, GroupKind::kExpertAll, count, full,
+                             builder_.tensor(names.exchange, tokens_size));
+  }
+  TensorId x = rows;
+  if (plan_.expert_ranks() > 1 && local_experts_ > 1)
+    x = builder_.compute(names.sort, permute(rows_size * 2), {x}, {builder_.tensor(names.sort, rows_size)});
+  if (plan_.etp > 1) {
+    x = context_.exchange(names.tensor_exchange, Collective::kReduceScatter, GroupKind::kExpertTensor, rows_ * h, x,
+                          builder_.tensor(names.tensor_exchange, elements(received_rows_ * h)));
+  }
+  if (plan_.ep > 1) {
+    x = context_.exchange(names.exchange, Collective::kAllToAll, GroupKind::kExpert, received_rows_ * h, x,
+                          builder_.tensor(names.exchange, elements(sent_rows_ * h)));
+  }
+  return builder_.compute(names.permute, permute(elements((sent_rows_ + context_.shard_tokens) * h)), {x},
+                          {builder_.tensor(names.permute, tokens_size)});
+}
+
+TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, TensorId* shared_out) {
+  const double h = context_.hidden;
+  const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
+  // Beside a dispatch of its own stream the shared expert hides it; beside a fused one it has nothing to hide.
+  if (shared != nullptr && fuses) *shared_out = dense_forward(*shared, normed);
+  {
+    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+fc1", all_gather_);
+    ffn_in_ = enter_experts({"permute", "dispatch", "dispatch_etp", "scatter"}, normed, Recompute::kDispatch);
+    if (shared != nullptr && !fuses) *shared_out = dense_forward(*shared, normed);
+    fc1_out_ = builder_.tensor("fc1", elements(rows_ * fc1_width_), Recompute::kExpert);
+    builder_.compute("fc1", grouped_gemm(local_experts_, rows_, fc1_width_, h, plan_.precision), {ffn_in_}, {fc1_out_});
+  }
+  fc2_in_ = builder_.tensor("swiglu", elements(rows_ * expert_width_), Recompute::kActivation);
+  builder_.compute("swiglu", activation(rows_, expert_width_, false), {fc1_out_, gates_}, {fc2_in_});
+  builder_.add_parameters(0, local_experts_ * h * expert_width_ * static_cast<double>(feed_forward_.matrices));
+
+  ModuleBuilder::FusedScope fused(builder_, "fc2+gather+rs", all_gather_);
+  const TensorId fc2_out = builder_.tensor("fc2", elements(rows_ * h));
+  builder_.compute("fc2", grouped_gemm(local_experts_, rows_, h, expert_width_, plan_.precision), {fc2_in_}, {fc2_out});
+  return leave_experts({"unpermute", "combine", "combine_etp", "gather"}, fc2_out);
+}
+
+TensorId FeedForwardLowering::backward(TensorId d_out) {
+  if (!feed_forward_.is_moe()) return dense_backward(dense_, d_out);
+  const double h = context_.hidden;
+  const bool shared = feed_forward_.shared_width > 0;
+  const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
+  const ExchangeNames enter_names{"d_unpermute", "d_combine", "d_combine_etp", "d_gather"};
+  TensorId d_shared = -1;
+  if (shared && fuses) d_shared = dense_backward(dense_, d_out);
+
+  const TensorId d_fc2_in = builder_.tensor("d_fc2", elements(rows_ * expert_width_));
+  TensorId d_fc2_out = -1;
+  if (fuses) builder_.prefetch(ffn_in_);
+  {
+    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+d_fc2", all_gather_);
+    d_fc2_out = enter_experts(enter_names, d_out, Recompute::kNothing);
+    if (!fuses) {
+      builder_.prefetch(ffn_in_);
+      if (shared) d_shared = dense_backward(dense_, d_out);
+      builder_.need(fc2_in_);
+    }
+    builder_.compute("d_fc2", grouped_gemm(local_experts_, rows_, expert_width_, h, plan_.precision), {d_fc2_out}, {d_fc2_in});
+  }
+  builder_.need(fc2_in_);
+  builder_.weight_gradient("w_fc2", weight_gradient_gemm(local_experts_, rows_, h, expert_width_, plan_.grad_bytes, plan_.precision),
+                           {fc2_in_, d_fc2_out});
+  builder_.need(fc1_out_);
+  builder_.need(gates_);
+  const TensorId d_fc1_out = builder_.tensor("d_swiglu", elements(rows_ * fc1_width_));
+  const TensorId d_gates = builder_.tensor("d_gates", {sent_rows_ * 4});
+  builder_.compute("d_swiglu", activation(rows_, expert_width_, true), {fc1_out_, gates_, d_fc2_in}, {d_fc1_out, d_gates});
+  builder_.need(ffn_in_);
+
+  TensorId d_normed = -1;
+  {
+    ModuleBuilder::FusedScope fused(builder_, "d_fc1+gather+rs", all_gather_);
+    const TensorId d_ffn_in = builder_.tensor("d_fc1", elements(rows_ * h));
+    builder_.compute("d_fc1", grouped_gemm(local_experts_, rows_, h, fc1_width_, plan_.precision), {d_fc1_out}, {d_ffn_in});
+    if (!fuses) {
+      builder_.weight_gradient("w_fc1",
+                               weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
+                               {ffn_in_, d_fc1_out});
+    }
+    d_normed = leave_experts({"d_permute", "d_dispatch", "d_dispatch_etp", "d_scatter"}, d_ffn_in);
+  }
+  if (fuses) {
+    builder_.weight_gradient("w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
+                             {ffn_in_, d_fc1_out});
+  }
+  const TensorId d_router = router_backward(d_gates);
+  d_normed = add("d_ffn_sum", d_normed, d_router);
+  return shared ? add("d_shared_sum", d_normed, d_shared) : d_normed;
+}
+
+}  // namespace msmoe

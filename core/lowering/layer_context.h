@@ -1,0 +1,41 @@
+// LayerContext: what the lowering of one layer's parts shares. Token counts are per micro-batch and rank.
+//
+//   tokens          micro_batch * seq_len, of the whole micro-batch
+//   context_tokens  after the context split: what a rank sees inside attention
+//   shard_tokens    after the attention split too: what a rank holds between operators (sequence parallel)
+#pragma once
+
+#include "core/lowering/module_builder.h"
+
+namespace msmoe {
+
+struct LayerContext {
+  LayerContext(const Model& m, const Plan& p, const LoweringOptions& options, ModuleBuilder& b)
+      : model(m), plan(p), builder(b), imbalance(options.imbalance) {
+    hidden = static_cast<double>(m.hidden);
+    tokens = static_cast<double>(p.micro_batch) * static_cast<double>(p.seq_len);
+    context_tokens = tokens / static_cast<double>(p.context_degree);
+    shard_tokens = context_tokens / static_cast<double>(p.attention_degree);
+    splits_weights = p.attention == AttentionParallelism::kTensor && p.attention_degree > 1;
+  }
+
+  const Model& model;
+  const Plan& plan;
+  ModuleBuilder& builder;
+  double imbalance;
+  double hidden = 0, tokens = 0, context_tokens = 0, shard_tokens = 0;
+  bool splits_weights = false;  // tensor parallelism: dense weights are split, sequences gathered around them
+
+  double weight_split() const { return splits_weights ? static_cast<double>(plan.attention_degree) : 1; }
+  // Rows that a dense GEMM of this rank works on.
+  double dense_rows() const { return splits_weights ? context_tokens : shard_tokens; }
+
+  // [shard_tokens, width] -> [context_tokens, width] over the tensor ranks; x itself where weights are not split.
+  TensorId gather_tokens(const char* name, TensorId x, double width, Recompute rebuilt_by) const;
+  // Sums partial [context_tokens, width] over the tensor ranks and keeps this rank's tokens.
+  TensorId scatter_tokens(const char* name, TensorId x, double width) const;
+  // An exchange in the plan's activation wire format. count: elements of the payload.
+  TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x, TensorId out) const;
+};
+
+}  // namespace msmoe

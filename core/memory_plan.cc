@@ -1,0 +1,170 @@
+#include "core/memory_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/group.h"
+#include "core/schedule.h"
+
+namespace msmoe {
+namespace {
+
+// NCCL keeps a send and a receive buffer of 4 MiB (NCCL_BUFFSIZE) and smaller ones for its other protocols on each of
+// 16 to 32 channels: about 10 MiB a channel, 24 channels (assumed). All-to-all also keeps buffers for every peer.
+constexpr Bytes kCommunicatorBuffers{240 * kMiB};
+constexpr Bytes kPeerBuffers{8 * kMiB};
+// What a caching allocator, or an arena with tensors of unequal lifetimes, leaves unused (assumed).
+constexpr double kSlackFraction = 0.03;
+
+double ranks_of(const Plan& plan, GroupKind kind) { return static_cast<double>(group_of(kind, plan, 1).size); }
+
+// Bytes per rank of something replicated over both data groups, and sharded over them where wanted.
+Bytes per_rank(const Plan& plan, const ModuleParameters& parameters, double bytes_each, bool sharded) {
+  const double dense_ranks = sharded ? ranks_of(plan, GroupKind::kDenseData) : 1;
+  const double expert_ranks = sharded ? ranks_of(plan, GroupKind::kExpertData) : 1;
+  return {bytes_each * (parameters.dense / dense_ranks + parameters.expert / expert_ranks)};
+}
+
+Bytes communicators(const Plan& plan) {
+  Bytes total;
+  for (const GroupKind kind : {GroupKind::kAttention, GroupKind::kContext, GroupKind::kExpert, GroupKind::kExpertTensor,
+                               GroupKind::kDenseData, GroupKind::kExpertData, GroupKind::kWorld})
+    if (group_of(kind, plan, 1).size > 1) total += kCommunicatorBuffers;
+  if (plan.pp > 1) total += kCommunicatorBuffers;
+  const bool all_to_all = plan.dispatch == Dispatch::kAllToAll;
+  if (all_to_all) total += kPeerBuffers * static_cast<double>(plan.ep - 1);
+  return total;
+}
+
+// The largest sum over chunks of kept bytes * pairs in flight. After the warm-up of P forwards the schedule adds
+// forward P + i and then removes backward i; forwards visit the chunks upwards in rounds of g, backwards downwards. The
+// sum is linear in i between the ends of rounds, so only those need a look, over one period of g * vpp.
+double activations_in_flight(const Plan& plan, const double* chunk_kept, std::int64_t in_flight) {
+  const std::int64_t vpp = plan.vpp;
+  if (std::all_of(chunk_kept, chunk_kept + vpp, [&](double kept) { return kept == chunk_kept[0]; }))
+    return chunk_kept[0] * static_cast<double>(in_flight);
+  const std::int64_t m = plan.micro_batches();
+  const std::int64_t group = round_size(plan.pp, m), period = group * vpp;
+  auto visits = [&](std::int64_t slots, std::int64_t position) {
+    return slots / period * group + std::clamp<std::int64_t>(slots % period - position * group, 0, group);
+  };
+  auto total_after = [&](std::int64_t step) {
+    double total = 0;
+    for (std::int64_t chunk = 0; chunk < vpp; ++chunk)
+      total += chunk_kept[chunk] * static_cast<double>(visits(in_flight + step, chunk) - visits(step, vpp - 1 - chunk));
+    return total;
+  };
+  double worst = 0;
+  const std::int64_t last = std::min(period, m * vpp - in_flight);
+  for (std::int64_t end = 0; end <= last; end += group) worst = std::max(worst, total_after(end));
+  for (std::int64_t end = group - in_flight % group; end <= last; end += group) worst = std::max(worst, total_after(end));
+  return worst;
+}
+
+}  // namespace
+
+const char* memory_row_name(MemoryRow row) {
+  static constexpr const char* kNames[kNumMemoryRows] = {
+      "weights", "gradients", "optimizer", "activations", "workspace", "logits", "gathered parameters", "communication",
+      "context", "slack"};
+  return kNames[static_cast<std::size_t>(row)];
+}
+
+ModuleMemory summarize(const Module& module) {
+  return {module.kind, module.parameters, module.kept, module.forward_peak, module.backward_peak};
+}
+
+Contents contents_of(const Model& model, const Plan& plan) {
+  const auto num_kinds = static_cast<int>(model.kinds.size());
+  Contents contents;
+  contents.num_modules = num_kinds + 2 + (model.predict_layers > 0 ? 1 : 0);
+  contents.counts.assign(static_cast<std::size_t>(plan.virtual_stages() * contents.num_modules), 0);
+  std::size_t layer_idx = 0;
+  for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
+    int* counts = &contents.counts[static_cast<std::size_t>(v * contents.num_modules)];
+    for (std::int64_t count = plan.layers_of(v, model.num_layers()); count > 0; --count) ++counts[model.layers[layer_idx++]];
+    if (v == 0) counts[num_kinds] = 1;
+    if (v + 1 == plan.virtual_stages()) {
+      counts[num_kinds + 1] = 1;
+      if (model.predict_layers > 0) counts[num_kinds + 2] = model.predict_layers;
+    }
+  }
+  return contents;
+}
+
+Bytes StageMemory::steady_peak() const { return std::accumulate(rows.begin(), rows.end(), Bytes{}); }
+Bytes StageMemory::total() const { return std::max(steady_peak(), resume_peak); }
+
+StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
+                         const std::vector<ModuleMemory>& modules, std::int64_t stage) {
+  constexpr std::int64_t kMostChunks = 64;
+  std::array<double, kMostChunks> chunk_kept{};
+  ModuleParameters parameters, largest;
+  Bytes layer_peak, head_peak;
+  for (std::int64_t chunk = 0; chunk < plan.vpp; ++chunk) {
+    for (int module_idx = 0; module_idx < contents.num_modules; ++module_idx) {
+      const int count = contents.count(chunk * plan.pp + stage, module_idx);
+      if (count == 0) continue;
+      const ModuleMemory& module = modules[static_cast<std::size_t>(module_idx)];
+      parameters.dense += count * module.parameters.dense;
+      parameters.expert += count * module.parameters.expert;
+      largest.dense = std::max(largest.dense, module.parameters.dense);
+      largest.expert = std::max(largest.expert, module.parameters.expert);
+      chunk_kept[static_cast<std::size_t>(std::min(chunk, kMostChunks - 1))] += count * module.kept.count;
+      Bytes& peak = module.kind == ModuleKind::kHead ? head_peak : layer_peak;
+      peak = std::max({peak, module.forward_peak, module.backward_peak});
+    }
+  }
+
+  StageMemory memory;
+  const double weight_bytes = plan.precision == Precision::kFp8 ? 1 : 2;
+  const double state_bytes = plan.master_bytes + 2 * plan.moment_bytes;
+  memory[MemoryRow::kWeights] = per_rank(plan, parameters, weight_bytes, plan.zero >= 3);
+  memory[MemoryRow::kGradients] = per_rank(plan, parameters, plan.grad_bytes, plan.zero >= 2);
+  const Bytes states = per_rank(plan, parameters, state_bytes, plan.zero >= 1);
+  memory[MemoryRow::kOptimizer] = plan.optimizer_offload ? Bytes{} : states;
+  memory.host = plan.optimizer_offload ? states : Bytes{};
+  memory.in_flight = peak_in_flight(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches());
+  memory[MemoryRow::kActivations] = {activations_in_flight(plan, chunk_kept.data(), memory.in_flight)};
+  memory[MemoryRow::kWorkspace] = layer_peak;
+  memory[MemoryRow::kLogits] = std::max(Bytes{}, head_peak - layer_peak);
+  if (plan.zero >= 3) memory[MemoryRow::kGathered] = per_rank(plan, largest, 2 * weight_bytes, false);
+  memory[MemoryRow::kCommunication] = communicators(plan);
+  memory[MemoryRow::kReserved] = cluster.reserved_memory;
+  memory[MemoryRow::kSlack] =
+      (memory[MemoryRow::kActivations] + memory[MemoryRow::kWorkspace] + memory[MemoryRow::kLogits]) * kSlackFraction;
+  memory.resume_peak = memory[MemoryRow::kWeights] + memory[MemoryRow::kGradients] + memory[MemoryRow::kOptimizer] +
+                       memory[MemoryRow::kCommunication] + memory[MemoryRow::kReserved] +
+                       per_rank(plan, largest, weight_bytes + state_bytes, plan.zero >= 1);
+  return memory;
+}
+
+MemoryReport plan_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
+                         const std::vector<ModuleMemory>& modules) {
+  MemoryReport report;
+  report.usable = cluster.gpu.memory;
+  for (std::int64_t stage = 0; stage < plan.pp; ++stage) {
+    report.stages.push_back(stage_memory(cluster, plan, contents, modules, stage));
+    if (report.stages.back().total() > report.worst().total()) report.worst_stage = report.stages.size() - 1;
+    report.host_per_node = std::max(report.host_per_node, report.stages.back().host * static_cast<double>(cluster.gpus_per_node));
+  }
+  return report;
+}
+
+MemoryReport plan_memory(const Model& model, const Cluster& cluster, const Program& program) {
+  // lower() adds modules in the order it meets them; contents_of() wants layer kinds first.
+  std::vector<ModuleMemory> modules(model.kinds.size() + 2 + (model.predict_layers > 0 ? 1 : 0));
+  for (const Module& module : program.modules) {
+    std::size_t index = model.kinds.size();
+    switch (module.kind) {
+      case ModuleKind::kLayer: index = static_cast<std::size_t>(module.layer_kind); break;
+      case ModuleKind::kEmbedding: break;
+      case ModuleKind::kHead: index += 1; break;
+      case ModuleKind::kPredict: index += 2; break;
+    }
+    modules[index] = summarize(module);
+  }
+  return plan_memory(cluster, program.plan, contents_of(model, program.plan), modules);
+}
+
+}  // namespace msmoe

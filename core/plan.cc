@@ -1,0 +1,60 @@
+#include "core/plan.h"
+
+#include <fmt/format.h>
+
+#include <cassert>
+
+#include "core/plan_names.h"
+
+namespace msmoe {
+namespace {
+
+// "SP8 CP2 EP8 ETP2 PP15 VPP2 DP12": degrees of 1 are left out, but for the attention's and the replicas'.
+std::string degrees(const Plan& plan) {
+  const char* const attention = plan.attention == AttentionParallelism::kTensor     ? "TP"
+                                : plan.attention == AttentionParallelism::kSequence ? "SP"
+                                                                                    : "CP";
+  std::string text = fmt::format("{}{}", attention, plan.attention_degree);
+  const auto add = [&](const char* label, std::int64_t degree) {
+    if (degree > 1) text += fmt::format(" {}{}", label, degree);
+  };
+  add("CP", plan.context_degree);
+  add("EP", plan.ep);
+  add("ETP", plan.etp);
+  add("PP", plan.pp);
+  add("VPP", plan.vpp);
+  return text + " DP" + plan_field(plan, "dp");
+}
+
+}  // namespace
+
+std::int64_t Plan::layers_of(std::int64_t virtual_stage, std::int64_t num_layers) const {
+  assert(virtual_stage >= 0 && virtual_stage < virtual_stages());
+  if (!layout.empty()) return layout[static_cast<std::size_t>(virtual_stage)];
+  const std::int64_t everywhere = num_layers / virtual_stages();
+  const std::int64_t left = num_layers % virtual_stages();
+  const std::int64_t chunk = virtual_stage / pp, stage = virtual_stage % pp;
+  const std::int64_t full_chunks = left / pp, middle_stages = left % pp;
+  const std::int64_t first_middle = (pp - middle_stages) / 2;
+  const bool is_middle = stage >= first_middle && stage < first_middle + middle_stages;
+  const bool has_extra = chunk < full_chunks || (chunk == full_chunks && is_middle);
+  return everywhere + (has_extra ? 1 : 0);
+}
+
+std::string describe_plan(const Plan& plan) {
+  std::string text = degrees(plan);
+  text += fmt::format(", {} GPUs, {} sequences of {} a step, micro-batch {}", plan.gpus, plan.global_batch,
+                      plan.seq_len, plan.micro_batch);
+  if (plan.ep > 1 || plan.etp > 1)
+    text += plan.dispatch == Dispatch::kAllToAll ? ", all-to-all dispatch" : ", all-gather dispatch";
+  text += fmt::format(", ZeRO-{}", plan.zero);
+  if (plan.optimizer_offload) text += " offloaded";
+  text += fmt::format(", recompute {}", recompute_name(plan.recompute));
+  text += fmt::format(", overlap {}", choice_name(kOverlapChoices, plan.in_layer_overlap));
+  text += fmt::format(", {}", choice_name(kPrecisionChoices, plan.precision));
+  text += fmt::format(", {} gradients", choice_name(kGradWireChoices, plan.grad_wire));
+  if (plan.act_wire == WireFormat::kFp8) text += ", fp8 activations";
+  return text + " on the wire";
+}
+
+}  // namespace msmoe

@@ -1,0 +1,184 @@
+// Whether a timeline is one that the job allows: checked from the definitions in engine.h, slowly, and with no code of
+// the engine's.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "simulator/engine.h"
+
+namespace msmoe::simulator {
+
+inline bool fits(const std::vector<const Task*>& tasks, const std::vector<double>& rates, double capacity) {
+  for (int r = 0; r < kNumResources; ++r) {
+    double used = 0;
+    for (std::size_t i = 0; i < tasks.size(); ++i) used += tasks[i]->share[r] * rates[i];
+    if (used > capacity) return false;
+  }
+  return true;
+}
+
+// Max-min fair rates by bisection: the highest common rate of the tasks that may still rise; those that could not rise
+// on by themselves are then settled.
+inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
+  std::vector<double> rates(tasks.size(), 1);
+  if (fits(tasks, rates, 1 + 1e-6)) return rates;
+  rates.assign(tasks.size(), 0);
+  for (bool holders : {true, false}) {
+    std::vector<std::size_t> rising;
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      if (tasks[i]->holder == holders) rising.push_back(i);
+    }
+    while (!rising.empty()) {
+      const auto fits_at = [&](double level) {
+        std::vector<double> trial = rates;
+        for (std::size_t i : rising) trial[i] = level;
+        return fits(tasks, trial, 1 + 1e-13);
+      };
+      double low = 0, high = 1;
+      if (fits_at(1)) low = 1;
+      for (int step = 0; step < 60 && low < 1; ++step) (fits_at((low + high) / 2) ? low : high) = (low + high) / 2;
+      for (std::size_t i : rising) rates[i] = low;
+      std::erase_if(rising, [&](std::size_t i) {
+        std::vector<double> trial = rates;
+        trial[i] += 1e-7;
+        return trial[i] > 1 || !fits(tasks, trial, 1 + 1e-10);
+      });
+    }
+  }
+  return rates;
+}
+
+class TimelineChecker {
+ public:
+  // runs: in the order in which the engine reported them.
+  TimelineChecker(const Job& job, const std::vector<TaskRun>& runs) : job_(job), runs_(runs) {
+    for (const TaskRun& run : runs_) {
+      if (!run_of_.emplace(std::tuple(run.device, run.slot, run.task), &run).second) wrong("{} ran twice", run);
+    }
+  }
+
+  // What is wrong; empty if nothing is.
+  const std::vector<std::string>& check() {
+    check_order_of_reports();
+    if (check_all_ran()) {
+      check_starts();
+      for (std::size_t d = 0; d < job_.devices.size(); ++d) check_rates(static_cast<std::int32_t>(d));
+    }
+    return wrongs_;
+  }
+
+ private:
+  void wrong(const char* what, const TaskRun& run) {
+    const std::string name =
+        fmt::format("device {} slot {} task {} [{}, {}]", run.device, run.slot, run.task, run.start_ps, run.end_ps);
+    wrongs_.push_back(fmt::format(fmt::runtime(what), name));
+  }
+
+  const Task& task_of(const TaskRun& run) const {
+    return job_.blocks[job_.devices[run.device][run.slot]].tasks[run.task];
+  }
+
+  void check_order_of_reports() {
+    for (std::size_t i = 1; i < runs_.size(); ++i) {
+      if (runs_[i].end_ps < runs_[i - 1].end_ps) wrong("{} reported late", runs_[i]);
+    }
+  }
+
+  bool check_all_ran() {
+    std::size_t expected = 0;
+    for (const std::vector<std::int32_t>& slots : job_.devices) {
+      for (std::int32_t block : slots) expected += job_.blocks[block].tasks.size();
+    }
+    if (expected != runs_.size()) wrongs_.push_back(fmt::format("{} tasks ran, of {}", runs_.size(), expected));
+    return wrongs_.empty();
+  }
+
+  // A task starts at once when its stream is free, its waits have ended and its slot's messages have arrived.
+  void check_starts() {
+    std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> arrival;  // by device and slot
+    for (const Message& message : job_.messages) {
+      const TaskRun& sender = *run_of_.at({message.from_device, message.from_slot, message.from_task});
+      std::int64_t& latest = arrival[{message.to_device, message.to_slot}];
+      latest = std::max(latest, sender.end_ps + message.latency_ps);
+    }
+    for (std::int32_t d = 0; d < static_cast<std::int32_t>(job_.devices.size()); ++d) {
+      std::array<std::int64_t, kMaxStreams> free{};
+      for (std::int32_t s = 0; s < static_cast<std::int32_t>(job_.devices[d].size()); ++s) {
+        const Block& block = job_.blocks[job_.devices[d][s]];
+        for (std::int32_t t = 0; t < static_cast<std::int32_t>(block.tasks.size()); ++t) {
+          const TaskRun& run = *run_of_.at({d, s, t});
+          std::int64_t earliest = std::max(free[block.tasks[t].stream], arrival[{d, s}]);
+          if (static_cast<std::size_t>(t) < block.waits.size()) {
+            for (std::int32_t wait : block.waits[t]) earliest = std::max(earliest, run_of_.at({d, s, wait})->end_ps);
+          }
+          if (run.start_ps < earliest) wrong("{} started too early", run);
+          if (run.start_ps > earliest) wrong("{} started too late", run);
+          if (run.end_ps - run.start_ps < block.tasks[t].alone_ps) wrong("{} ran faster than alone", run);
+          free[block.tasks[t].stream] = run.end_ps;
+        }
+      }
+    }
+  }
+
+  // Between two events the set of running tasks is fixed, and so are their rates. What a task is served over its run
+  // must be its time alone, up to the rounding of its end to a tick.
+  void check_rates(std::int32_t device) {
+    std::vector<const TaskRun*> runs;
+    std::vector<std::int64_t> times;
+    for (const TaskRun& run : runs_) {
+      if (run.device != device || run.start_ps == run.end_ps) continue;
+      runs.push_back(&run);
+      times.insert(times.end(), {run.start_ps, run.end_ps});
+    }
+    std::sort(times.begin(), times.end());
+    times.erase(std::unique(times.begin(), times.end()), times.end());
+    std::map<const TaskRun*, double> served;
+    for (std::size_t i = 0; i + 1 < times.size(); ++i) {
+      std::vector<const TaskRun*> now;
+      std::vector<const Task*> tasks;
+      for (const TaskRun* run : runs) {
+        if (run->start_ps > times[i] || run->end_ps <= times[i]) continue;
+        now.push_back(run);
+        tasks.push_back(&task_of(*run));
+      }
+      const std::vector<double> rates = naive_rates(tasks);
+      for (std::size_t j = 0; j < now.size(); ++j) {
+        served[now[j]] += rates[j] * static_cast<double>(times[i + 1] - times[i]);
+      }
+    }
+    for (const TaskRun* run : runs) {
+      const double excess = served[run] - static_cast<double>(task_of(*run).alone_ps);
+      if (excess < -kTicks) wrong("{} was served too little", *run);
+      if (excess > kTicks) wrong("{} was served too much", *run);
+    }
+    check_capacity(runs);
+  }
+
+  // Whatever the rates were, the work done by any time cannot exceed what each resource gave.
+  void check_capacity(const std::vector<const TaskRun*>& runs) {
+    for (int r = 0; r < kNumResources; ++r) {
+      double work = 0;
+      for (const TaskRun* run : runs) {  // in order of their ends
+        work += static_cast<double>(task_of(*run).alone_ps) * task_of(*run).share[r];
+        if (work > static_cast<double>(run->end_ps) * (1 + 1e-6) + kTicks) wrong("{} ends over capacity", *run);
+      }
+    }
+  }
+
+  static constexpr double kTicks = 2;
+
+  const Job& job_;
+  const std::vector<TaskRun>& runs_;
+  std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t>, const TaskRun*> run_of_;
+  std::vector<std::string> wrongs_;
+};
+
+}  // namespace msmoe::simulator
