@@ -155,6 +155,14 @@ std::optional<std::int64_t> as_integer(const Json& value) {
   return value.is_number_float() ? static_cast<std::int64_t>(number) : value.get<std::int64_t>();
 }
 
+// Words longer than any real key are not worth the comparison.
+std::string nearest_key(const std::string& key, std::vector<std::string> candidates) {
+  constexpr std::size_t kLongestKey = 64;
+  if (key.size() > kLongestKey) return "";
+  std::erase_if(candidates, [](const std::string& candidate) { return candidate.size() > kLongestKey; });
+  return nearest_word(key, candidates);
+}
+
 template <class Number, class Range>
 std::string allowed(Range range) {
   const Range everything;
@@ -204,16 +212,6 @@ struct JsonObject::State {
   }
 };
 
-namespace {
-
-// Words that differ beyond the length of any real key are not worth the comparison.
-std::string nearest_key(const std::string& key, const std::vector<std::string>& candidates) {
-  constexpr std::size_t kLongestKey = 64;
-  return key.size() > kLongestKey ? "" : nearest_word(key, candidates);
-}
-
-}  // namespace
-
 bool JsonObject::has(const std::string& key) const {
   const Json* found = member(*state_->value, key);
   return found != nullptr && !found->is_null();
@@ -221,10 +219,7 @@ bool JsonObject::has(const std::string& key) const {
 
 const Json& JsonObject::require(const std::string& key) {
   if (!has(key)) {
-    std::vector<std::string> unread = unread_keys();
-    unread.erase(std::remove_if(unread.begin(), unread.end(), [](const std::string& k) { return k.size() > 64; }),
-                 unread.end());
-    const std::string nearest = nearest_key(key, unread);
+    const std::string nearest = nearest_key(key, unread_keys());
     const bool is_null = member(*state_->value, key) != nullptr;
     fail(key, is_null ? "null, but required" : "missing, but required",
          is_null || nearest.empty() ? "" : fmt::format("\"{}\" is there: is it meant?", nearest));

@@ -57,7 +57,8 @@ double activations_in_flight(const Plan& plan, const double* chunk_kept, std::in
   double worst = 0;
   const std::int64_t last = std::min(period, m * vpp - in_flight);
   for (std::int64_t end = 0; end <= last; end += group) worst = std::max(worst, total_after(end));
-  for (std::int64_t end = group - in_flight % group; end <= last; end += group) worst = std::max(worst, total_after(end));
+  for (std::int64_t end = group - in_flight % group; end <= last; end += group)
+    worst = std::max(worst, total_after(end));
   return worst;
 }
 
@@ -65,8 +66,8 @@ double activations_in_flight(const Plan& plan, const double* chunk_kept, std::in
 
 const char* memory_row_name(MemoryRow row) {
   static constexpr const char* kNames[kNumMemoryRows] = {
-      "weights", "gradients", "optimizer", "activations", "workspace", "logits", "gathered parameters", "communication",
-      "context", "slack"};
+      "weights", "gradients",           "optimizer",     "activations", "workspace",
+      "logits",  "gathered parameters", "communication", "context",     "slack"};
   return kNames[static_cast<std::size_t>(row)];
 }
 
@@ -82,7 +83,8 @@ Contents contents_of(const Model& model, const Plan& plan) {
   std::size_t layer_idx = 0;
   for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
     int* counts = &contents.counts[static_cast<std::size_t>(v * contents.num_modules)];
-    for (std::int64_t count = plan.layers_of(v, model.num_layers()); count > 0; --count) ++counts[model.layers[layer_idx++]];
+    for (std::int64_t count = plan.layers_of(v, model.num_layers()); count > 0; --count)
+      ++counts[model.layers[layer_idx++]];
     if (v == 0) counts[num_kinds] = 1;
     if (v + 1 == plan.virtual_stages()) {
       counts[num_kinds + 1] = 1;
@@ -146,7 +148,8 @@ MemoryReport plan_memory(const Cluster& cluster, const Plan& plan, const Content
   for (std::int64_t stage = 0; stage < plan.pp; ++stage) {
     report.stages.push_back(stage_memory(cluster, plan, contents, modules, stage));
     if (report.stages.back().total() > report.worst().total()) report.worst_stage = report.stages.size() - 1;
-    report.host_per_node = std::max(report.host_per_node, report.stages.back().host * static_cast<double>(cluster.gpus_per_node));
+    report.host_per_node =
+        std::max(report.host_per_node, report.stages.back().host * static_cast<double>(cluster.gpus_per_node));
   }
   return report;
 }

@@ -4,8 +4,8 @@
 //   activations                     what one micro-batch keeps in a chunk * (chunk, micro-batch) pairs in flight
 //   workspace                       the worst module's transient tensors, forward or backward
 //
-// A module's kept and transient bytes come from the lifetimes of its tensors (core/lowering/module_builder.h), the pairs
-// in flight from the schedule (core/schedule.h). All ranks of a stage are alike; expert imbalance enters through
+// A module's kept and transient bytes come from the lifetimes of its tensors (core/lowering/module_builder.h), the
+// pairs in flight from the schedule (core/schedule.h). All ranks of a stage are alike; expert imbalance enters through
 // LoweringOptions, so the rank meant is the most loaded one.
 #pragma once
 
@@ -74,8 +74,8 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
 struct MemoryReport {
   std::vector<StageMemory> stages;
   std::size_t worst_stage = 0;
-  Bytes usable;           // of the GPU
-  Bytes host_per_node;    // offloaded states
+  Bytes usable;         // of the GPU
+  Bytes host_per_node;  // offloaded states
   const StageMemory& worst() const { return stages[worst_stage]; }
   bool fits() const { return worst().total() <= usable; }
 };

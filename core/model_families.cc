@@ -19,10 +19,8 @@ const Defaults kNoBias = kUntied + Defaults{{"attention_bias", false}};
 
 const Defaults kQwenWindow = {{"use_sliding_window", false}, {"sliding_window", 4096}, {"max_window_layers", 28}};
 
-const Defaults kLatent =
-    kNoBias + Defaults{{"q_lora_rank", 1536},          {"kv_lora_rank", 512}, {"qk_nope_head_dim", 128},
-                       {"qk_rope_head_dim", 64},       {"v_head_dim", 128},   {"moe_layer_freq", 1},
-                       {"num_nextn_predict_layers", 0}};
+const Defaults kLatent = kNoBias + Defaults{{"q_lora_rank", 1536},    {"kv_lora_rank", 512}, {"qk_nope_head_dim", 128},
+                                            {"qk_rope_head_dim", 64}, {"v_head_dim", 128},   {"moe_layer_freq", 1}};
 
 const Defaults kDeepseekV3 = kLatent + Defaults{{"n_routed_experts", 256},
                                                 {"num_experts_per_tok", 8},

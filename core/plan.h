@@ -169,6 +169,8 @@ std::vector<Violation> check_plan(const Model& model, const Cluster& cluster, co
                                   Target target = Target::kMsmoe);
 // The same verdict for the planner's inner loop: no text, no allocation.
 bool is_valid(const Model& model, const Cluster& cluster, const Plan& plan);
+// The name of the first rule broken, nullptr where the plan is valid; no allocation either.
+const char* broken_rule(const Model& model, const Cluster& cluster, const Plan& plan);
 // Throws UserError with the first violation.
 void require_valid(const Model& model, const Cluster& cluster, const Plan& plan, const std::string& file);
 // What is allowed but will likely disappoint: EP across nodes, ETP inherited from TP, dense masks at 128k, ...

@@ -1,5 +1,6 @@
 #include "core/plan_rules.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 #include <array>
@@ -282,6 +283,15 @@ std::vector<Violation> check_plan(const Model& model, const Cluster& cluster, co
 
 bool is_valid(const Model& model, const Cluster& cluster, const Plan& plan) {
   return numbers_in_range(plan) && all_hold(RuleCase(model, cluster, plan), std::make_index_sequence<kRules.size()>{});
+}
+
+const char* broken_rule(const Model& model, const Cluster& cluster, const Plan& plan) {
+  if (is_valid(model, cluster, plan)) return nullptr;
+  if (!numbers_in_range(plan)) return "range";
+  const RuleCase c(model, cluster, plan);
+  const auto broken = std::find_if(kRules.begin(), kRules.end(),
+                                   [&](const Rule& rule) { return (rule.targets & kForMsmoe) != 0 && !rule.holds(c); });
+  return broken->name;
 }
 
 void require_valid(const Model& model, const Cluster& cluster, const Plan& plan, const std::string& file) {

@@ -25,12 +25,12 @@ namespace msmoe {
 
 enum class ComputeKind : std::uint8_t {
   kNone,
-  kGemm,               // [m, k] x [k, n]
-  kGroupedGemm,        // groups of [m / groups, k] x [k, n]
-  kAttention,          // forward
+  kGemm,         // [m, k] x [k, n]
+  kGroupedGemm,  // groups of [m / groups, k] x [k, n]
+  kAttention,    // forward
   kAttentionBackward,
-  kElementwise,        // norms, RoPE, SwiGLU, residuals, casts, loss: bound by HBM
-  kPermute,            // rows gathered or scattered by an index: bound by HBM
+  kElementwise,  // norms, RoPE, SwiGLU, residuals, casts, loss: bound by HBM
+  kPermute,      // rows gathered or scattered by an index: bound by HBM
   kOptimizer,
 };
 
@@ -40,8 +40,8 @@ struct Compute {
   std::int64_t m = 0, n = 0, k = 0;  // GEMM: rows, columns, depth. Attention: query tokens, average span, head width
   std::int64_t groups = 1;           // grouped GEMM: experts of this rank. Attention: heads of this rank
   Flops flops;
-  Bytes hbm;                         // read and written
-  int kernels = 1;                   // launches
+  Bytes hbm;                               // read and written
+  int kernels = 1;                         // launches
   Precision precision = Precision::kBf16;  // of the multiplications
 };
 
@@ -65,12 +65,12 @@ struct Operator {
   const char* name = "";  // "fc1", "dispatch": unique in its pass of its module, up to recomputation
   Pass pass = Pass::kForward;
   Stream stream = Stream::kCompute;
-  Compute compute;    // both compute and transfer: a fused, tile-level operator
+  Compute compute;  // both compute and transfer: a fused, tile-level operator
   Transfer transfer;
-  std::int64_t sms = 0;              // that the transfer's kernel holds; 0: copy engines or none
-  std::vector<std::int16_t> reads;   // indices into Module::tensors
+  std::int64_t sms = 0;             // that the transfer's kernel holds; 0: copy engines or none
+  std::vector<std::int16_t> reads;  // indices into Module::tensors
   std::vector<std::int16_t> writes;
-  std::vector<std::int16_t> waits;   // indices of operators of the same pass; the writers of reads, deduplicated
+  std::vector<std::int16_t> waits;  // indices of operators of the same pass; the writers of reads, deduplicated
 };
 
 struct Tensor {
@@ -96,8 +96,8 @@ struct Module {
   ModuleParameters parameters;
 
   // From the tensors' lifetimes in issue order:
-  Bytes kept;            // bytes that one micro-batch leaves between its forward and its backward
-  Bytes forward_peak;    // transient bytes beside what is kept, at the worst operator
+  Bytes kept;          // bytes that one micro-batch leaves between its forward and its backward
+  Bytes forward_peak;  // transient bytes beside what is kept, at the worst operator
   Bytes backward_peak;
 };
 

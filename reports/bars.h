@@ -1,8 +1,8 @@
 // Horizontal text bars: where the time goes, where the memory goes.
 //
-//   expert GEMM  1.90 s  48%  ########################################
-//   attention    0.95 s  24%  ####################
-//   pipeline     1.14 s  28%  ########################
+//   expert GEMM  1.90 s   48%  ########################################
+//   attention    0.95 s   24%  ####################
+//   pipeline     1.14 s   29%  ########################
 #pragma once
 
 #include <string>

@@ -33,14 +33,16 @@ CostModel::CostModel(const Cluster& cluster, const Plan& plan) : cluster_(cluste
 // Whole waves: a wave is one tile on every SM. Rows of each expert are tiled apart, as a grouped GEMM does.
 double CostModel::gemm_seconds(const Compute& work) const {
   const bool fp8 = work.precision == Precision::kFp8 && cluster_.gpu.fp8_peak.count > 0;
-  const double peak = fp8 ? cluster_.gpu.fp8_peak.count * kGemmPeakFractionFp8 : cluster_.gpu.bf16_peak.count * kGemmPeakFraction;
+  const double peak =
+      fp8 ? cluster_.gpu.fp8_peak.count * kGemmPeakFractionFp8 : cluster_.gpu.bf16_peak.count * kGemmPeakFraction;
   const auto sms = static_cast<double>(cluster_.gpu.sms);
   const auto groups = static_cast<double>(work.groups);
   const auto depth = static_cast<double>(work.k);
   const double group_rows = static_cast<double>(work.m) / groups;
   double best = std::numeric_limits<double>::infinity();
   for (const Tile& tile : kTiles) {
-    const double tiles = groups * std::ceil(group_rows / tile.rows) * std::ceil(static_cast<double>(work.n) / tile.columns);
+    const double tiles =
+        groups * std::ceil(group_rows / tile.rows) * std::ceil(static_cast<double>(work.n) / tile.columns);
     const double tile_flops = 2 * tile.rows * tile.columns * (depth + kGemmDepthOverhead);
     best = std::min(best, std::ceil(tiles / sms) * tile_flops / (peak * tile.fraction / sms));
   }
@@ -49,7 +51,8 @@ double CostModel::gemm_seconds(const Compute& work) const {
 
 CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const {
   ComputeSeconds result;
-  const double hbm_rate = cluster_.gpu.hbm.count * (work.kind == ComputeKind::kPermute ? kPermuteFraction : kHbmFraction);
+  const double hbm_rate =
+      cluster_.gpu.hbm.count * (work.kind == ComputeKind::kPermute ? kPermuteFraction : kHbmFraction);
   result.memory = work.hbm.count / hbm_rate;
   double arithmetic = 0;
   switch (work.kind) {
@@ -145,7 +148,8 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const TransferSeconds transfer = transfer_seconds(op.transfer);
   const bool computes = op.compute.kind != ComputeKind::kNone;
   const bool fused = computes && transfer.total > 0;
-  const double alone = fused ? kFusedOverhead * std::max(compute.total, transfer.total) : compute.total + transfer.total;
+  const double alone =
+      fused ? kFusedOverhead * std::max(compute.total, transfer.total) : compute.total + transfer.total;
 
   OperatorCost result;
   result.alone = seconds(alone);

@@ -5,7 +5,7 @@
 namespace msmoe::simulator {
 namespace {
 
-// Shares are floats: 0.1f + 0.9f is not 1. Demands that exceed a capacity by less than this fit.
+// Shares are floats: 0.4f + 0.6f exceeds 1. Demands that exceed a capacity by less than this fit.
 constexpr double kShareTolerance = 1e-6;
 // A resource with less than this left is full; a level nearer than this to 1 is 1.
 constexpr double kRounding = 1e-9;

@@ -65,15 +65,17 @@ TensorId AttentionLowering::forward(TensorId normed) {
     builder_.compute("rope", elementwise(elements(2 * rows_ * qkv_width_)), {projected}, {qkv_});
     head_qkv_ = qkv_;
     if (ulysses_) {
-      head_qkv_ = builder_.tensor("qkv_a2a", elements(context_.context_tokens * head_qkv_width_), Recompute::kAttention);
-      context_.exchange("qkv_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * exchange_width_, qkv_,
-                        head_qkv_);
+      head_qkv_ =
+          builder_.tensor("qkv_a2a", elements(context_.context_tokens * head_qkv_width_), Recompute::kAttention);
+      context_.exchange("qkv_a2a", Collective::kAllToAll, GroupKind::kAttention,
+                        context_.shard_tokens * exchange_width_, qkv_, head_qkv_);
     }
   }
   const double heads_width = heads_ * static_cast<double>(attention_.value_dim);
   out_heads_ = builder_.tensor("attn", elements(query_rows_ * heads_width), Recompute::kAttention);
   stats_ = builder_.tensor("attn_stats", {query_rows_ * heads_ * 4}, Recompute::kAttention);
-  builder_.compute_and_transfer("attention", attention_work(false), ring_transfer(false), {head_qkv_}, {out_heads_, stats_});
+  builder_.compute_and_transfer("attention", attention_work(false), ring_transfer(false), {head_qkv_},
+                                {out_heads_, stats_});
 
   ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+out" : "out+rs");
   out_tokens_ = out_heads_;
@@ -113,9 +115,11 @@ TensorId AttentionLowering::project_latent(TensorId normed) {
   builder_.compute("latent_norm", elementwise(elements(2 * shard * latent_width_)), {down}, {latent_});
   gathered_latent_ = context_.gather_tokens("latent_ag", latent_, latent_width_, Recompute::kAttentionOut);
 
-  const TensorId expanded = builder_.tensor("qkv", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
+  const TensorId expanded =
+      builder_.tensor("qkv", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
   TensorId query_source = gathered_latent_;
-  if (query_rank == 0) query_source = gathered_ = context_.gather_tokens("ln1_ag", normed, context_.hidden, Recompute::kAttentionOut);
+  if (query_rank == 0)
+    query_source = gathered_ = context_.gather_tokens("ln1_ag", normed, context_.hidden, Recompute::kAttentionOut);
   const double query_depth = query_rank > 0 ? query_rank : context_.hidden;
   const TensorId queries =
       builder_.tensor("queries", elements(rows_ * query_width), Recompute::kAttention | Recompute::kUpProjection);
@@ -148,8 +152,8 @@ TensorId AttentionLowering::backward(TensorId d_out) {
     d_heads = input_gradient("d_out", d_partial, rows_, context_.hidden, depth);
     if (ulysses_) {
       const TensorId exchanged = builder_.tensor("d_attn_a2a", elements(query_rows_ * heads_width));
-      d_heads = context_.exchange("d_attn_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * value_width,
-                                  d_heads, exchanged);
+      d_heads = context_.exchange("d_attn_a2a", Collective::kAllToAll, GroupKind::kAttention,
+                                  context_.shard_tokens * value_width, d_heads, exchanged);
     }
   }
   builder_.prefetch(out_tokens_);
@@ -169,8 +173,8 @@ TensorId AttentionLowering::backward(TensorId d_out) {
     TensorId d_rope = d_head_qkv;
     if (ulysses_) {
       d_rope = builder_.tensor("d_qkv_a2a", elements(context_.shard_tokens * exchange_width_));
-      context_.exchange("d_qkv_a2a", Collective::kAllToAll, GroupKind::kAttention, context_.shard_tokens * exchange_width_,
-                        d_head_qkv, d_rope);
+      context_.exchange("d_qkv_a2a", Collective::kAllToAll, GroupKind::kAttention,
+                        context_.shard_tokens * exchange_width_, d_head_qkv, d_rope);
     }
     d_qkv = builder_.tensor("d_rope", elements(rows_ * qkv_width_));
     builder_.compute("d_rope", elementwise(elements(2 * rows_ * qkv_width_)), {d_rope}, {d_qkv});

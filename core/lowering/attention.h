@@ -15,8 +15,8 @@ namespace msmoe {
 class AttentionLowering {
  public:
   AttentionLowering(const LayerContext& context, const Attention& attention);
-  TensorId forward(TensorId normed);             // [shard_tokens, h] -> [shard_tokens, h]
-  TensorId backward(TensorId d_out);             // gradient of forward's result -> gradient of normed
+  TensorId forward(TensorId normed);  // [shard_tokens, h] -> [shard_tokens, h]
+  TensorId backward(TensorId d_out);  // gradient of forward's result -> gradient of normed
 
  private:
   struct Weight {  // y[rows, n] = x[rows, k] W
@@ -37,17 +37,17 @@ class AttentionLowering {
   ModuleBuilder& builder_;
   const Plan& plan_;
   bool ulysses_ = false;
-  double heads_ = 0, kv_heads_ = 0;        // inside attention, on this rank
-  double query_rows_ = 0;                  // tokens whose queries this rank attends for
+  double heads_ = 0, kv_heads_ = 0;  // inside attention, on this rank
+  double query_rows_ = 0;            // tokens whose queries this rank attends for
   double ring_ = 1;
   GroupKind ring_group_ = GroupKind::kContext;
-  double rows_ = 0;                        // of the projections
-  double qkv_width_ = 0;                   // of the projections' result on this rank
-  double exchange_width_ = 0;              // the same with replicated key and value heads (Ulysses)
-  double head_qkv_width_ = 0;              // inside attention
+  double rows_ = 0;            // of the projections
+  double qkv_width_ = 0;       // of the projections' result on this rank
+  double exchange_width_ = 0;  // the same with replicated key and value heads (Ulysses)
+  double head_qkv_width_ = 0;  // inside attention
   double latent_width_ = 0;
-  TensorId normed_ = -1, gathered_ = -1, latent_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1, out_heads_ = -1,
-           out_tokens_ = -1;
+  TensorId normed_ = -1, gathered_ = -1, latent_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1,
+           out_heads_ = -1, out_tokens_ = -1;
 };
 
 }  // namespace msmoe

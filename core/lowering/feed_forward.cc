@@ -49,7 +49,8 @@ TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
     ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1");
     dense.input = context_.gather_tokens("dense_ag", normed, context_.hidden, Recompute::kDispatch);
     dense.fc1_out = builder_.tensor("dense_fc1", elements(rows * fc1_width), Recompute::kExpert);
-    builder_.compute("dense_fc1", gemm(rows, fc1_width, context_.hidden, plan_.precision), {dense.input}, {dense.fc1_out});
+    builder_.compute("dense_fc1", gemm(rows, fc1_width, context_.hidden, plan_.precision), {dense.input},
+                     {dense.fc1_out});
   }
   dense.fc2_in = builder_.tensor("dense_act", elements(rows * dense.width), Recompute::kActivation);
   builder_.compute("dense_act", activation(rows, dense.width, false), {dense.fc1_out}, {dense.fc2_in});
@@ -72,9 +73,9 @@ TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out)
     builder_.compute("d_dense_fc2", gemm(rows, dense.width, context_.hidden, plan_.precision), {d_full}, {d_fc2_in});
   }
   builder_.need(dense.fc2_in);
-  builder_.weight_gradient("w_dense_fc2",
-                           weight_gradient_gemm(1, rows, context_.hidden, dense.width, plan_.grad_bytes, plan_.precision),
-                           {dense.fc2_in, d_full});
+  builder_.weight_gradient(
+      "w_dense_fc2", weight_gradient_gemm(1, rows, context_.hidden, dense.width, plan_.grad_bytes, plan_.precision),
+      {dense.fc2_in, d_full});
   builder_.need(dense.fc1_out);
   const TensorId d_fc1_out = builder_.tensor("d_dense_act", elements(rows * fc1_width));
   builder_.compute("d_dense_act", activation(rows, dense.width, true), {dense.fc1_out, d_fc2_in}, {d_fc1_out});
@@ -114,12 +115,14 @@ TensorId FeedForwardLowering::router_backward(TensorId d_gates) {
   const TensorId d_normed = builder_.tensor("d_router", elements(tokens * context_.hidden));
   builder_.compute("d_router", gemm(tokens, context_.hidden, experts), {d_logits}, {d_normed});
   builder_.need(normed_);
-  builder_.weight_gradient("w_router", weight_gradient_gemm(1, tokens, experts, context_.hidden, plan_.grad_bytes, Precision::kBf16),
-                           {normed_, d_logits});
+  builder_.weight_gradient(
+      "w_router", weight_gradient_gemm(1, tokens, experts, context_.hidden, plan_.grad_bytes, Precision::kBf16),
+      {normed_, d_logits});
   return d_normed;
 }
 
-TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by) {
+TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by,
+                                            const std::function<void()>& beside) {
   const double h = context_.hidden;
   const Bytes rows_size = elements(rows_ * h);
   if (all_gather_) {
@@ -129,7 +132,9 @@ TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId
       all = context_.exchange(names.exchange, Collective::kAllGather, GroupKind::kExpertAll, count, tokens,
                               builder_.tensor(names.exchange, elements(count), rebuilt_by));
     }
-    return builder_.compute(names.sort, permute(rows_size * 2), {all}, {builder_.tensor(names.sort, rows_size, rebuilt_by)});
+    beside();
+    return builder_.compute(names.sort, permute(rows_size * 2), {all},
+                            {builder_.tensor(names.sort, rows_size, rebuilt_by)});
   }
   TensorId x = builder_.tensor(names.permute, elements(sent_rows_ * h), rebuilt_by);
   builder_.compute(names.permute, permute(elements((context_.shard_tokens + sent_rows_) * h)), {tokens}, {x});
@@ -141,6 +146,7 @@ TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId
     x = context_.exchange(names.tensor_exchange, Collective::kAllGather, GroupKind::kExpertTensor, rows_ * h, x,
                           builder_.tensor(names.tensor_exchange, rows_size, rebuilt_by));
   }
+  beside();
   // Rows arrive by source rank; experts want them by expert.
   if (plan_.expert_ranks() > 1 && local_experts_ > 1)
     x = builder_.compute(names.sort, permute(rows_size * 2), {x}, {builder_.tensor(names.sort, rows_size, rebuilt_by)});
@@ -177,12 +183,16 @@ TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId
 TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, TensorId* shared_out) {
   const double h = context_.hidden;
   const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
-  // Beside a dispatch of its own stream the shared expert hides it; beside a fused one it has nothing to hide.
-  if (shared != nullptr && fuses) *shared_out = dense_forward(*shared, normed);
+  auto run_shared = [&] {
+    if (shared != nullptr) *shared_out = dense_forward(*shared, normed);
+  };
+  // Beside a dispatch on a stream of its own the shared expert hides it; beside a fused one it has nothing to hide.
+  if (fuses) run_shared();
   {
     ModuleBuilder::FusedScope fused(builder_, "ag+scatter+fc1", all_gather_);
-    ffn_in_ = enter_experts({"permute", "dispatch", "dispatch_etp", "scatter"}, normed, Recompute::kDispatch);
-    if (shared != nullptr && !fuses) *shared_out = dense_forward(*shared, normed);
+    ffn_in_ = enter_experts({"permute", "dispatch", "dispatch_etp", "scatter"}, normed, Recompute::kDispatch, [&] {
+      if (!fuses) run_shared();
+    });
     fc1_out_ = builder_.tensor("fc1", elements(rows_ * fc1_width_), Recompute::kExpert);
     builder_.compute("fc1", grouped_gemm(local_experts_, rows_, fc1_width_, h, plan_.precision), {ffn_in_}, {fc1_out_});
   }
@@ -203,46 +213,51 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
   const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
   const ExchangeNames enter_names{"d_unpermute", "d_combine", "d_combine_etp", "d_gather"};
   TensorId d_shared = -1;
-  if (shared && fuses) d_shared = dense_backward(dense_, d_out);
-
+  // What the gradients' exchange can hide: tokens dispatched again, the shared expert, SwiGLU again (Fig. 8b).
+  auto run_beside = [&] {
+    builder_.prefetch(ffn_in_);
+    if (shared) d_shared = dense_backward(dense_, d_out);
+    builder_.need(fc2_in_);
+  };
   const TensorId d_fc2_in = builder_.tensor("d_fc2", elements(rows_ * expert_width_));
   TensorId d_fc2_out = -1;
-  if (fuses) builder_.prefetch(ffn_in_);
+  if (fuses) run_beside();
   {
     ModuleBuilder::FusedScope fused(builder_, "ag+scatter+d_fc2", all_gather_);
-    d_fc2_out = enter_experts(enter_names, d_out, Recompute::kNothing);
-    if (!fuses) {
-      builder_.prefetch(ffn_in_);
-      if (shared) d_shared = dense_backward(dense_, d_out);
-      builder_.need(fc2_in_);
-    }
-    builder_.compute("d_fc2", grouped_gemm(local_experts_, rows_, expert_width_, h, plan_.precision), {d_fc2_out}, {d_fc2_in});
+    d_fc2_out = enter_experts(enter_names, d_out, Recompute::kNothing, [&] {
+      if (!fuses) run_beside();
+    });
+    builder_.compute("d_fc2", grouped_gemm(local_experts_, rows_, expert_width_, h, plan_.precision), {d_fc2_out},
+                     {d_fc2_in});
   }
-  builder_.need(fc2_in_);
-  builder_.weight_gradient("w_fc2", weight_gradient_gemm(local_experts_, rows_, h, expert_width_, plan_.grad_bytes, plan_.precision),
-                           {fc2_in_, d_fc2_out});
+  builder_.weight_gradient(
+      "w_fc2", weight_gradient_gemm(local_experts_, rows_, h, expert_width_, plan_.grad_bytes, plan_.precision),
+      {fc2_in_, d_fc2_out});
   builder_.need(fc1_out_);
   builder_.need(gates_);
   const TensorId d_fc1_out = builder_.tensor("d_swiglu", elements(rows_ * fc1_width_));
   const TensorId d_gates = builder_.tensor("d_gates", {sent_rows_ * 4});
-  builder_.compute("d_swiglu", activation(rows_, expert_width_, true), {fc1_out_, gates_, d_fc2_in}, {d_fc1_out, d_gates});
+  builder_.compute("d_swiglu", activation(rows_, expert_width_, true), {fc1_out_, gates_, d_fc2_in},
+                   {d_fc1_out, d_gates});
   builder_.need(ffn_in_);
 
   TensorId d_normed = -1;
   {
     ModuleBuilder::FusedScope fused(builder_, "d_fc1+gather+rs", all_gather_);
     const TensorId d_ffn_in = builder_.tensor("d_fc1", elements(rows_ * h));
-    builder_.compute("d_fc1", grouped_gemm(local_experts_, rows_, h, fc1_width_, plan_.precision), {d_fc1_out}, {d_ffn_in});
+    builder_.compute("d_fc1", grouped_gemm(local_experts_, rows_, h, fc1_width_, plan_.precision), {d_fc1_out},
+                     {d_ffn_in});
     if (!fuses) {
-      builder_.weight_gradient("w_fc1",
-                               weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
-                               {ffn_in_, d_fc1_out});
+      builder_.weight_gradient(
+          "w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
+          {ffn_in_, d_fc1_out});
     }
     d_normed = leave_experts({"d_permute", "d_dispatch", "d_dispatch_etp", "d_scatter"}, d_ffn_in);
   }
   if (fuses) {
-    builder_.weight_gradient("w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
-                             {ffn_in_, d_fc1_out});
+    builder_.weight_gradient(
+        "w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
+        {ffn_in_, d_fc1_out});
   }
   const TensorId d_router = router_backward(d_gates);
   d_normed = add("d_ffn_sum", d_normed, d_router);

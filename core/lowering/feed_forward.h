@@ -12,6 +12,8 @@
 // tokens forward dispatches gradients of combined tokens backward.
 #pragma once
 
+#include <functional>
+
 #include "core/lowering/layer_context.h"
 
 namespace msmoe {
@@ -19,7 +21,7 @@ namespace msmoe {
 class FeedForwardLowering {
  public:
   FeedForwardLowering(const LayerContext& context, const FeedForward& feed_forward);
-  TensorId forward(TensorId normed);    // [shard_tokens, h] -> [shard_tokens, h]
+  TensorId forward(TensorId normed);  // [shard_tokens, h] -> [shard_tokens, h]
   TensorId backward(TensorId d_out);
 
  private:
@@ -36,8 +38,10 @@ class FeedForwardLowering {
   void router_forward(TensorId normed);
   TensorId router_backward(TensorId d_gates);
   TensorId experts_forward(TensorId normed, Dense* shared, TensorId* shared_out);
-  TensorId enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by);  // -> [rows, h]
-  TensorId leave_experts(const ExchangeNames& names, TensorId rows);                          // -> [shard_tokens, h]
+  // -> [rows, h]. beside: emits what should run while the exchange is under way.
+  TensorId enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by,
+                         const std::function<void()>& beside);
+  TensorId leave_experts(const ExchangeNames& names, TensorId rows);  // -> [shard_tokens, h]
   TensorId add(const char* name, TensorId a, TensorId b);
   Compute activation(double rows, double width, bool backward) const;
 
@@ -51,7 +55,7 @@ class FeedForwardLowering {
   double received_rows_ = 0;  // after the all-to-all, with imbalance
   double rows_ = 0;           // that this rank's experts work on
   double gathered_tokens_ = 0;
-  double fc1_width_ = 0;      // gate and up side by side
+  double fc1_width_ = 0;  // gate and up side by side
   Dense dense_;
   TensorId normed_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
 };

@@ -35,7 +35,8 @@ struct LayerContext {
   // Sums partial [context_tokens, width] over the tensor ranks and keeps this rank's tokens.
   TensorId scatter_tokens(const char* name, TensorId x, double width) const;
   // An exchange in the plan's activation wire format. count: elements of the payload.
-  TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x, TensorId out) const;
+  TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x,
+                    TensorId out) const;
 };
 
 }  // namespace msmoe

@@ -15,13 +15,15 @@ void add_sharded_data_traffic(ModuleBuilder& builder, const Plan& plan, const Mo
   const double parameter_bytes = plan.precision == Precision::kFp8 ? 1 : kElementBytes;
   const double gradient_bytes = plan.grad_wire == WireFormat::kFp32 ? 4 : 2;
   if (plan.zero >= 3) {
-    builder.background_transfer("param_gather", Collective::kAllGather, GroupKind::kDenseData, {parameters.dense * parameter_bytes});
+    builder.background_transfer("param_gather", Collective::kAllGather, GroupKind::kDenseData,
+                                {parameters.dense * parameter_bytes});
     if (parameters.expert > 0)
       builder.background_transfer("expert_param_gather", Collective::kAllGather, GroupKind::kExpertData,
                                   {parameters.expert * parameter_bytes});
   }
   if (plan.zero >= 2 && builder.in_backward()) {
-    builder.background_transfer("grad_reduce", Collective::kReduceScatter, GroupKind::kDenseData, {parameters.dense * gradient_bytes});
+    builder.background_transfer("grad_reduce", Collective::kReduceScatter, GroupKind::kDenseData,
+                                {parameters.dense * gradient_bytes});
     if (parameters.expert > 0)
       builder.background_transfer("expert_grad_reduce", Collective::kReduceScatter, GroupKind::kExpertData,
                                   {parameters.expert * gradient_bytes});
@@ -40,9 +42,9 @@ class LayerLowering {
         attention_(context, kind.attention),
         feed_forward_(context, kind.feed_forward) {
     const double experts = static_cast<double>(kind.feed_forward.experts) / static_cast<double>(context.plan.ep);
-    builder_.add_parameters(
-        static_cast<double>(kind.norm_parameters + kind.attention.vector_parameters + kind.feed_forward.vector_parameters),
-        experts * static_cast<double>(kind.feed_forward.expert_vector_parameters));
+    builder_.add_parameters(static_cast<double>(kind.norm_parameters + kind.attention.vector_parameters +
+                                                kind.feed_forward.vector_parameters),
+                            experts * static_cast<double>(kind.feed_forward.expert_vector_parameters));
   }
 
   TensorId forward(TensorId hidden) {
@@ -124,7 +126,8 @@ class HeadLowering {
     input_work.kernels = kernels_;
     builder_.compute("d_head", input_work, {d_logits}, {d_input});
     if (context_.plan.loss == LossKind::kFull) builder_.need(input_);
-    Compute weight_work = weight_gradient_gemm(1, rows_, vocab_, context_.hidden, context_.plan.grad_bytes, Precision::kBf16);
+    Compute weight_work =
+        weight_gradient_gemm(1, rows_, vocab_, context_.hidden, context_.plan.grad_bytes, Precision::kBf16);
     weight_work.kernels = kernels_;
     builder_.weight_gradient("w_head", weight_work, {input_, d_logits});
     const TensorId d_normed = context_.scatter_tokens("d_head_rs", d_input, context_.hidden);
@@ -197,7 +200,8 @@ Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringO
   const TensorId d_both = builder.tensor("d_predict_projection", elements(shard * 2 * h));
   builder.compute("d_predict_projection", gemm(shard, 2 * h, h, plan.precision), {d_projected}, {d_both});
   builder.need(both);
-  builder.weight_gradient("w_predict_projection", weight_gradient_gemm(1, shard, h, 2 * h, plan.grad_bytes, plan.precision),
+  builder.weight_gradient("w_predict_projection",
+                          weight_gradient_gemm(1, shard, h, 2 * h, plan.grad_bytes, plan.precision),
                           {both, d_projected});
   builder.need(hidden);
   const TensorId d_hidden = builder.tensor("d_predict_norms", elements(shard * h));
@@ -221,7 +225,8 @@ Module lower_embedding(const Model& model, const Plan& plan, const LoweringOptio
   builder.begin_backward();
   const TensorId d_out = incoming(builder, context, "d_embedding_out");
   const TensorId d_full = context.gather_tokens("d_embedding_ag", d_out, context.hidden, Recompute::kNothing);
-  builder.weight_gradient("w_embedding", permute({rows * context.hidden * (kElementBytes + 2 * plan.grad_bytes)}), {d_full});
+  builder.weight_gradient("w_embedding", permute({rows * context.hidden * (kElementBytes + 2 * plan.grad_bytes)}),
+                          {d_full});
   add_sharded_data_traffic(builder, plan, parameters);
   return builder.finish();
 }

@@ -12,7 +12,8 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
   Program program;
   program.plan = plan;
   for (int kind = 0; kind < kNumGroupKinds; ++kind)
-    program.groups[static_cast<std::size_t>(kind)] = group_of(static_cast<GroupKind>(kind), plan, cluster.gpus_per_node);
+    program.groups[static_cast<std::size_t>(kind)] =
+        group_of(static_cast<GroupKind>(kind), plan, cluster.gpus_per_node);
 
   auto add = [&](Module module) {
     program.modules.push_back(std::move(module));
@@ -26,7 +27,8 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
   };
   const std::int16_t embedding = add(lower_embedding(model, plan, options));
   const std::int16_t head = add(lower_head(model, plan, options));
-  const std::int16_t predict = model.predict_layers > 0 ? add(lower_predict_layer(model, plan, options)) : std::int16_t{-1};
+  const std::int16_t predict =
+      model.predict_layers > 0 ? add(lower_predict_layer(model, plan, options)) : std::int16_t{-1};
 
   program.stages.resize(static_cast<std::size_t>(plan.pp));
   for (std::int64_t stage = 0; stage < plan.pp; ++stage) {

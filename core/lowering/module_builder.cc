@@ -96,7 +96,8 @@ TensorId ModuleBuilder::emit(Operator op) {
   const TensorId first = op.writes.empty() ? TensorId{-1} : op.writes.front();
   op.pass = backward_ ? Pass::kBackwardInput : Pass::kForward;
   if (!backward_) {
-    for (const TensorId id : op.writes) producer_of_[static_cast<std::size_t>(id)] = static_cast<std::int16_t>(producers_.size());
+    for (const TensorId id : op.writes)
+      producer_of_[static_cast<std::size_t>(id)] = static_cast<std::int16_t>(producers_.size());
     producers_.push_back(op);
   }
   const bool communicates = is_transfer_only(op);

@@ -29,9 +29,11 @@ class ModuleBuilder {
 
   // Adds an operator to the pass under way and returns what it writes first.
   TensorId compute(const char* name, const Compute& work, std::vector<TensorId> reads, std::vector<TensorId> writes);
-  TensorId transfer(const char* name, Collective collective, GroupKind group, Bytes payload, std::vector<TensorId> reads, std::vector<TensorId> writes);
+  TensorId transfer(const char* name, Collective collective, GroupKind group, Bytes payload,
+                    std::vector<TensorId> reads, std::vector<TensorId> writes);
   // Compute and transfer proceed together by nature (ring attention), whatever the plan's overlap.
-  TensorId compute_and_transfer(const char* name, const Compute& work, const Transfer& wires, std::vector<TensorId> reads, std::vector<TensorId> writes);
+  TensorId compute_and_transfer(const char* name, const Compute& work, const Transfer& wires,
+                                std::vector<TensorId> reads, std::vector<TensorId> writes);
   // Data-parallel traffic that runs beside the module and that nothing in it waits for.
   void background_transfer(const char* name, Collective collective, GroupKind group, Bytes payload);
   void weight_gradient(const char* name, const Compute& work, std::vector<TensorId> reads);
@@ -73,11 +75,11 @@ class ModuleBuilder {
   Module module_;
   bool backward_ = false;
   bool fusing_ = false;
-  std::vector<Recompute> rebuilt_by_;     // per tensor
-  std::vector<Operator> producers_;       // unfused forward operators, for recomputation
+  std::vector<Recompute> rebuilt_by_;      // per tensor
+  std::vector<Operator> producers_;        // unfused forward operators, for recomputation
   std::vector<std::int16_t> producer_of_;  // per tensor, index into producers_ or -1
-  std::vector<bool> rebuilt_;             // per tensor: backward has it already
-  std::vector<Operator> delayed_;         // weight gradients not yet issued
+  std::vector<bool> rebuilt_;              // per tensor: backward has it already
+  std::vector<Operator> delayed_;          // weight gradients not yet issued
 };
 
 // ---- shapes to work. All tensors are bf16 (2 bytes an element) unless said.

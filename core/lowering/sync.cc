@@ -73,7 +73,8 @@ std::vector<Operator> lower_optimizer(const Plan& plan, const ModuleParameters& 
   }
   // AdamW reads gradient, master weight and both moments, and writes all but the gradient, and the bf16 weight.
   Operator adam{.name = "adamw", .pass = Pass::kOptimizer};
-  adam.compute = elementwise({owned * (plan.grad_bytes + 2 * (plan.master_bytes + 2 * plan.moment_bytes) + kElementBytes)});
+  adam.compute =
+      elementwise({owned * (plan.grad_bytes + 2 * (plan.master_bytes + 2 * plan.moment_bytes) + kElementBytes)});
   adam.compute.kind = ComputeKind::kOptimizer;
   adam.waits = {static_cast<std::int16_t>(operators.size() - 1)};
   operators.push_back(adam);

@@ -1,6 +1,7 @@
 // Malformed input of every sort ends in one clear line.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 

@@ -14,8 +14,7 @@ namespace {
 
 // Every slot of every virtual stage alike; no sends, no data-parallel
 // collectives, nothing after the last slot.
-PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp,
-                            std::int64_t vpp, std::int64_t micro_batches,
+PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp, std::int64_t vpp, std::int64_t micro_batches,
                             std::int64_t forward, std::int64_t backward) {
   PipelineTimes times;
   times.schedule = schedule;
@@ -33,30 +32,25 @@ PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp,
   return times;
 }
 
-PipelineTimes random_times(std::mt19937_64 &random) {
+PipelineTimes random_times(std::mt19937_64& random) {
   const auto number = [&](std::int64_t low, std::int64_t high) {
     return std::uniform_int_distribution<std::int64_t>(low, high)(random);
   };
   const bool interleaved = number(0, 1) == 1;
   const std::int64_t pp = number(1, 7), vpp = interleaved ? number(1, 4) : 1;
-  const std::int64_t micro_batches =
-      interleaved ? number(pp, 4 * pp) : number(1, 25);
-  PipelineTimes times = uniform_times(
-      interleaved ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B,
-      pp, vpp, micro_batches, 0, 0);
+  const std::int64_t micro_batches = interleaved ? number(pp, 4 * pp) : number(1, 25);
+  PipelineTimes times = uniform_times(interleaved ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B, pp, vpp,
+                                      micro_batches, 0, 0);
   const std::int64_t longest_collective = number(0, 1) * number(0, 5000);
   for (std::size_t v = 0; v < times.forward.size(); ++v) {
     times.forward[v] = number(0, 1000);
     times.backward[v] = number(0, 2000);
-    times.forward_beside_data[v] =
-        times.forward[v] + number(0, times.forward[v]);
-    times.backward_beside_data[v] =
-        times.backward[v] + number(0, times.backward[v]);
+    times.forward_beside_data[v] = times.forward[v] + number(0, times.forward[v]);
+    times.backward_beside_data[v] = times.backward[v] + number(0, times.backward[v]);
     times.gather[v] = number(0, longest_collective);
     times.reduce[v] = number(0, longest_collective);
   }
-  for (std::int64_t &optimizer : times.optimizer)
-    optimizer = number(0, 300);
+  for (std::int64_t& optimizer : times.optimizer) optimizer = number(0, 300);
   times.send = number(0, 1) * number(0, 300);
   times.norm = number(0, 50);
   times.overlap_p2p = number(0, 1) == 1;
@@ -68,19 +62,16 @@ PipelineTimes random_times(std::mt19937_64 &random) {
 // The definition played out slot by slot: stages take turns, each running slots
 // until one lacks its message.
 class SlowComposition {
-public:
-  explicit SlowComposition(const PipelineTimes &times) : times_(times) {
+ public:
+  explicit SlowComposition(const PipelineTimes& times) : times_(times) {
     for (std::int64_t stage = 0; stage < times.pp; ++stage) {
-      slots_.push_back(stage_slots(times.schedule, times.pp, times.vpp, stage,
-                                   times.micro_batches));
+      slots_.push_back(stage_slots(times.schedule, times.pp, times.vpp, stage, times.micro_batches));
       std::int64_t gathered = 0;
       for (std::int64_t chunk = 0; chunk < times.vpp; ++chunk) {
-        collectives_[stage].emplace_back(
-            gathered, gathered + times.gather[chunk * times.pp + stage]);
+        collectives_[stage].emplace_back(gathered, gathered + times.gather[chunk * times.pp + stage]);
         gathered = collectives_[stage].back().second;
       }
-      if (!times.overlap_param_gather)
-        free_[stage] = gathered;
+      if (!times.overlap_param_gather) free_[stage] = gathered;
     }
     while (advance()) {
     }
@@ -90,21 +81,18 @@ public:
     std::int64_t done = 0;
     for (std::int64_t stage = 0; stage < times_.pp; ++stage) {
       if (!times_.overlap_grad_reduce) {
-        for (std::int64_t chunk = times_.vpp - 1; chunk >= 0; --chunk)
-          reduce(stage, chunk, last_end_[stage]);
+        for (std::int64_t chunk = times_.vpp - 1; chunk >= 0; --chunk) reduce(stage, chunk, last_end_[stage]);
       }
       done = std::max({done, free_[stage], collectives_[stage].back().second});
     }
-    return done + times_.norm +
-           *std::max_element(times_.optimizer.begin(), times_.optimizer.end());
+    return done + times_.norm + *std::max_element(times_.optimizer.begin(), times_.optimizer.end());
   }
 
-private:
+ private:
   bool advance() {
     bool moved = false;
     for (std::int64_t stage = 0; stage < times_.pp; ++stage) {
-      while (next_[stage] < slots_[stage].size() &&
-             run(stage, slots_[stage][next_[stage]])) {
+      while (next_[stage] < slots_[stage].size() && run(stage, slots_[stage][next_[stage]])) {
         ++next_[stage];
         moved = true;
       }
@@ -112,74 +100,57 @@ private:
     return moved;
   }
 
-  bool run(std::int64_t stage, const Slot &slot) {
-    const std::int64_t v = slot.chunk * times_.pp + stage,
-                       last = times_.pp * times_.vpp - 1;
+  bool run(std::int64_t stage, const Slot& slot) {
+    const std::int64_t v = slot.chunk * times_.pp + stage, last = times_.pp * times_.vpp - 1;
     const std::int64_t send = times_.pp > 1 ? times_.send : 0;
     std::int64_t start = free_[stage];
     if (slot.backward && v == last) {
-      if (!ends_.contains({false, v, slot.micro_batch}))
-        return false;
+      if (!ends_.contains({false, v, slot.micro_batch})) return false;
     } else if (slot.backward || v > 0) {
-      const auto producer = ends_.find(
-          {slot.backward, slot.backward ? v + 1 : v - 1, slot.micro_batch});
-      if (producer == ends_.end())
-        return false;
+      const auto producer = ends_.find({slot.backward, slot.backward ? v + 1 : v - 1, slot.micro_batch});
+      if (producer == ends_.end()) return false;
       start = std::max(start, producer->second + send);
     }
-    if (!slot.backward && slot.micro_batch == 0)
-      start = std::max(start, collectives_[stage][slot.chunk].second);
-    const std::int64_t end = slot.backward
-                                 ? work(stage, start, times_.backward[v],
-                                        times_.backward_beside_data[v])
-                                 : work(stage, start, times_.forward[v],
-                                        times_.forward_beside_data[v]);
+    if (!slot.backward && slot.micro_batch == 0) start = std::max(start, collectives_[stage][slot.chunk].second);
+    const std::int64_t end = slot.backward ? work(stage, start, times_.backward[v], times_.backward_beside_data[v])
+                                           : work(stage, start, times_.forward[v], times_.forward_beside_data[v]);
     ends_[{slot.backward, v, slot.micro_batch}] = end;
     last_end_[stage] = end;
     const bool sends = slot.backward ? v > 0 : v < last;
     free_[stage] = end + (sends && !times_.overlap_p2p ? send : 0);
-    if (slot.backward && slot.micro_batch == times_.micro_batches - 1 &&
-        times_.overlap_grad_reduce) {
+    if (slot.backward && slot.micro_batch == times_.micro_batches - 1 && times_.overlap_grad_reduce) {
       reduce(stage, slot.chunk, end);
     }
     return true;
   }
 
   void reduce(std::int64_t stage, std::int64_t chunk, std::int64_t from) {
-    const std::int64_t start =
-        std::max(from, collectives_[stage].back().second);
-    collectives_[stage].emplace_back(
-        start, start + times_.reduce[chunk * times_.pp + stage]);
+    const std::int64_t start = std::max(from, collectives_[stage].back().second);
+    collectives_[stage].emplace_back(start, start + times_.reduce[chunk * times_.pp + stage]);
   }
 
   // Integrates progress from one collective's edge to the next.
-  std::int64_t work(std::int64_t stage, std::int64_t start, std::int64_t alone,
-                    std::int64_t beside) const {
+  std::int64_t work(std::int64_t stage, std::int64_t start, std::int64_t alone, std::int64_t beside) const {
     double now = static_cast<double>(start), left = 1;
-    if (alone == 0)
-      return start;
-    for (const auto &[first, last] : collectives_.at(stage)) {
-      if (static_cast<double>(last) <= now)
-        continue;
+    if (alone == 0) return start;
+    for (const auto& [first, last] : collectives_.at(stage)) {
+      if (static_cast<double>(last) <= now) continue;
       const double idle = std::max(0.0, static_cast<double>(first) - now);
-      if (left * static_cast<double>(alone) <= idle)
-        break;
+      if (left * static_cast<double>(alone) <= idle) break;
       now += idle;
       left -= idle / static_cast<double>(alone);
       const double covered = static_cast<double>(last) - now;
-      if (left * static_cast<double>(beside) <= covered)
-        return std::llround(now + left * static_cast<double>(beside));
+      if (left * static_cast<double>(beside) <= covered) return std::llround(now + left * static_cast<double>(beside));
       now += covered;
       left -= covered / static_cast<double>(beside);
     }
     return std::llround(now + left * static_cast<double>(alone));
   }
 
-  const PipelineTimes &times_;
+  const PipelineTimes& times_;
   std::vector<std::vector<Slot>> slots_;
-  std::map<std::int64_t, std::vector<std::pair<std::int64_t, std::int64_t>>>
-      collectives_;                                      // by stage, in order
-  std::map<std::int64_t, std::int64_t> free_, last_end_; // by stage
+  std::map<std::int64_t, std::vector<std::pair<std::int64_t, std::int64_t>>> collectives_;  // by stage, in order
+  std::map<std::int64_t, std::int64_t> free_, last_end_;                                    // by stage
   std::map<std::int64_t, std::size_t> next_;
   std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::int64_t> ends_;
 };
@@ -198,7 +169,7 @@ TEST(Compose, OneForwardOneBackwardByHand) {
   times.norm = 3;
   times.optimizer = {7, 5};
   Composer composer;
-  const Composition &composition = composer.compose(times);
+  const Composition& composition = composer.compose(times);
   EXPECT_EQ(composition.step_ps, 134);
   EXPECT_EQ(composition.stages[0].last_slot_end_ps, 124);
   EXPECT_EQ(composition.stages[0].busy_ps, 90);
@@ -218,7 +189,7 @@ TEST(Compose, SendsOnTheComputeStream) {
   times.send = 1;
   times.overlap_p2p = false;
   Composer composer;
-  const Composition &composition = composer.compose(times);
+  const Composition& composition = composer.compose(times);
   EXPECT_EQ(composition.step_ps, 124);
   // Three sends on the compute stream, and 1 of the wait from 22 to 42 and of
   // that from 93 to 104.
@@ -229,15 +200,14 @@ TEST(Compose, SendsOnTheComputeStream) {
 // (400). The gather of 30 comes first, alone. Backward ends at 330; the
 // reduction of 50 is exposed; optimizer 10.
 TEST(Compose, GatherAndReduceOfASingleSlotAreExposed) {
-  PipelineTimes times =
-      uniform_times(PipelineSchedule::k1F1B, 1, 1, 1, 100, 200);
+  PipelineTimes times = uniform_times(PipelineSchedule::k1F1B, 1, 1, 1, 100, 200);
   times.forward_beside_data = {150};
   times.backward_beside_data = {400};
   times.gather = {30};
   times.reduce = {50};
   times.optimizer = {10};
   Composer composer;
-  const Composition &composition = composer.compose(times);
+  const Composition& composition = composer.compose(times);
   EXPECT_EQ(composition.step_ps, 30 + 100 + 200 + 50 + 10);
   EXPECT_EQ(composition.stages[0].exposed_gather_ps, 30);
   EXPECT_EQ(composition.stages[0].exposed_reduce_ps, 50);
@@ -251,14 +221,13 @@ TEST(Compose, GatherAndReduceOfASingleSlotAreExposed) {
 // + 60 = 160. F1 160-260, B1 260-460. The reduction of chunk 1, 1000, covers
 // all of B0: 460-860. The reduction of chunk 0, 5, follows at 1460: 1465.
 TEST(Compose, CollectivesSlowTheSlotsBesideThem) {
-  PipelineTimes times =
-      uniform_times(PipelineSchedule::kInterleaved, 1, 2, 1, 100, 200);
+  PipelineTimes times = uniform_times(PipelineSchedule::kInterleaved, 1, 2, 1, 100, 200);
   times.forward_beside_data = {150, 150};
   times.backward_beside_data = {400, 400};
   times.gather = {40, 60};
   times.reduce = {5, 1000};
   Composer composer;
-  const Composition &overlapped = composer.compose(times);
+  const Composition& overlapped = composer.compose(times);
   EXPECT_EQ(overlapped.step_ps, 1465);
   EXPECT_EQ(overlapped.stages[0].slowed_ps, 20 + 200);
   EXPECT_EQ(overlapped.stages[0].exposed_gather_ps, 40);
@@ -277,16 +246,11 @@ TEST(Compose, BubbleOfUniformStages) {
   for (std::int64_t pp : {1, 2, 4, 15}) {
     for (std::int64_t vpp : {1, 2, 3}) {
       for (std::int64_t rounds : {1, 2, 5}) {
-        const std::int64_t m = rounds * pp, work = m * vpp * (10 + 20),
-                           bubble = (pp - 1) * (10 + 20);
-        const auto schedule =
-            vpp == 1 ? PipelineSchedule::k1F1B : PipelineSchedule::kInterleaved;
-        const Composition &composition =
-            composer.compose(uniform_times(schedule, pp, vpp, m, 10, 20));
-        EXPECT_EQ(composition.step_ps, work + bubble)
-            << "pp " << pp << ", vpp " << vpp << ", m " << m;
-        for (const StageTimes &stage : composition.stages)
-          EXPECT_EQ(stage.bubble_ps, bubble);
+        const std::int64_t m = rounds * pp, work = m * vpp * (10 + 20), bubble = (pp - 1) * (10 + 20);
+        const auto schedule = vpp == 1 ? PipelineSchedule::k1F1B : PipelineSchedule::kInterleaved;
+        const Composition& composition = composer.compose(uniform_times(schedule, pp, vpp, m, 10, 20));
+        EXPECT_EQ(composition.step_ps, work + bubble) << "pp " << pp << ", vpp " << vpp << ", m " << m;
+        for (const StageTimes& stage : composition.stages) EXPECT_EQ(stage.bubble_ps, bubble);
       }
     }
   }
@@ -302,10 +266,8 @@ TEST(Compose, AgreesWithTheDefinitionPlayedOut) {
     const PipelineTimes times = random_times(random);
     const std::int64_t rounded = 2 * times.pp * times.vpp;
     EXPECT_NEAR(static_cast<double>(composer.compose(times).step_ps),
-                static_cast<double>(SlowComposition(times).step()),
-                static_cast<double>(rounded))
-        << "pp " << times.pp << ", vpp " << times.vpp << ", m "
-        << times.micro_batches;
+                static_cast<double>(SlowComposition(times).step()), static_cast<double>(rounded))
+        << "pp " << times.pp << ", vpp " << times.vpp << ", m " << times.micro_batches;
   }
 }
 
@@ -314,13 +276,11 @@ TEST(Compose, PartsOfAStageAddUpToTheStep) {
   Composer composer;
   for (int i = 0; i < 500; ++i) {
     const PipelineTimes times = random_times(random);
-    const Composition &composition = composer.compose(times);
+    const Composition& composition = composer.compose(times);
     for (std::size_t s = 0; s < composition.stages.size(); ++s) {
-      const StageTimes &stage = composition.stages[s];
-      EXPECT_EQ(composition.step_ps,
-                stage.busy_ps + stage.exposed_gather_ps +
-                    stage.exposed_send_ps + stage.exposed_reduce_ps +
-                    stage.bubble_ps + times.norm + times.optimizer[s]);
+      const StageTimes& stage = composition.stages[s];
+      EXPECT_EQ(composition.step_ps, stage.busy_ps + stage.exposed_gather_ps + stage.exposed_send_ps +
+                                         stage.exposed_reduce_ps + stage.bubble_ps + times.norm + times.optimizer[s]);
       EXPECT_GE(stage.bubble_ps, 0);
       EXPECT_GE(stage.slowed_ps, 0);
     }
@@ -333,21 +293,16 @@ TEST(Compose, LowerBoundHolds) {
   for (int i = 0; i < 5000; ++i) {
     const PipelineTimes times = random_times(random);
     EXPECT_LE(lower_bound_ps(times), composer.compose(times).step_ps)
-        << "pp " << times.pp << ", vpp " << times.vpp << ", m "
-        << times.micro_batches;
+        << "pp " << times.pp << ", vpp " << times.vpp << ", m " << times.micro_batches;
   }
 }
 
 // Uniform stages leave nothing that the bound does not see: (m vpp + pp - 1)
 // (forward + backward).
 TEST(Compose, LowerBoundIsTightForUniformStages) {
-  EXPECT_EQ(
-      lower_bound_ps(uniform_times(PipelineSchedule::k1F1B, 4, 1, 8, 10, 20)),
-      (8 + 3) * 30);
-  EXPECT_EQ(lower_bound_ps(
-                uniform_times(PipelineSchedule::kInterleaved, 4, 2, 8, 10, 20)),
-            (16 + 3) * 30);
+  EXPECT_EQ(lower_bound_ps(uniform_times(PipelineSchedule::k1F1B, 4, 1, 8, 10, 20)), (8 + 3) * 30);
+  EXPECT_EQ(lower_bound_ps(uniform_times(PipelineSchedule::kInterleaved, 4, 2, 8, 10, 20)), (16 + 3) * 30);
 }
 
-} // namespace
-} // namespace msmoe::simulator
+}  // namespace
+}  // namespace msmoe::simulator

@@ -28,9 +28,9 @@ TEST(FluidRates, DemandsThatFitRunAsIfAlone) {
   EXPECT_EQ(rates_of({{{0.25f, 0.5f, 0, 0}}, {{0.75f, 0.5f, 0, 0}}}), (std::vector<double>{1, 1}));
 }
 
-// 0.1f + 0.2f + 0.7f is 1 + 1.5e-8 in doubles, which is meant to be 1.
+// 0.4f + 0.6f is 1 + 3e-8, and is meant to be 1.
 TEST(FluidRates, SharesThatAddUpToOneInDecimalsFit) {
-  EXPECT_EQ(rates_of({{{0.1f, 0, 0, 0}}, {{0.2f, 0, 0, 0}}, {{0.7f, 0, 0, 0}}}), (std::vector<double>{1, 1, 1}));
+  EXPECT_EQ(rates_of({{{0.4f, 0, 0, 0}}, {{0.6f, 0, 0, 0}}}), (std::vector<double>{1, 1}));
 }
 
 TEST(FluidRates, EqualDemandsSplitAFullResource) {
@@ -60,8 +60,8 @@ TEST(FluidRates, TasksOnOtherResourcesRiseOn) {
   expect_rates({a, b, c, d}, {0.5, 0.5, 0.75, 1});
 }
 
-// Holders take 0.5 of SM. The others rise to 0.4, where NIC is full (0.5 + 5 x 0.4 / 4 = 1); A rises on to 0.3 / 0.5.
-// HBM: none. SM left 0.5: A 0.5 x, B 0.5 x: at 0.4 they use 0.4, so A takes 0.1 more: x = 0.4 + 0.1 / 0.5 = 0.6.
+// The holder leaves half of SM and half of NIC. B, C and D rise to 0.4, where NIC is full: 0.5 + (1 + 0.25) 0.4 = 1. SM
+// has 1 - 0.5 - (0.5 + 0.5) 0.4 = 0.1 left: B rises on by 0.1 / 0.5.
 TEST(FluidRates, ASecondLevelWithinTheSecondClass) {
   expect_rates({{{0.5f, 0, 0, 0.5f}, true}, {{0.5f, 0, 0, 0}}, {{0.5f, 0, 0, 1}}, {{0, 0, 0, 0.25f}}},
                {1, 0.6, 0.4, 0.4});

@@ -16,17 +16,21 @@
 
 namespace msmoe::simulator {
 
+inline double used(const std::vector<const Task*>& tasks, const std::vector<double>& rates, int resource) {
+  double sum = 0;
+  for (std::size_t i = 0; i < tasks.size(); ++i) sum += tasks[i]->share[resource] * rates[i];
+  return sum;
+}
+
 inline bool fits(const std::vector<const Task*>& tasks, const std::vector<double>& rates, double capacity) {
   for (int r = 0; r < kNumResources; ++r) {
-    double used = 0;
-    for (std::size_t i = 0; i < tasks.size(); ++i) used += tasks[i]->share[r] * rates[i];
-    if (used > capacity) return false;
+    if (used(tasks, rates, r) > capacity) return false;
   }
   return true;
 }
 
-// Max-min fair rates by bisection: the highest common rate of the tasks that may still rise; those that could not rise
-// on by themselves are then settled.
+// Max-min fair rates by bisection: the highest common rate of the tasks that may still rise; then those that use a
+// resource which that fills are settled.
 inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
   std::vector<double> rates(tasks.size(), 1);
   if (fits(tasks, rates, 1 + 1e-6)) return rates;
@@ -38,18 +42,18 @@ inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
     }
     while (!rising.empty()) {
       const auto fits_at = [&](double level) {
-        std::vector<double> trial = rates;
-        for (std::size_t i : rising) trial[i] = level;
-        return fits(tasks, trial, 1 + 1e-13);
+        for (std::size_t i : rising) rates[i] = level;
+        return fits(tasks, rates, 1 + 1e-13);
       };
       double low = 0, high = 1;
-      if (fits_at(1)) low = 1;
-      for (int step = 0; step < 60 && low < 1; ++step) (fits_at((low + high) / 2) ? low : high) = (low + high) / 2;
-      for (std::size_t i : rising) rates[i] = low;
+      if (fits_at(1)) break;
+      for (int step = 0; step < 60; ++step) (fits_at((low + high) / 2) ? low : high) = (low + high) / 2;
+      fits_at(low);
       std::erase_if(rising, [&](std::size_t i) {
-        std::vector<double> trial = rates;
-        trial[i] += 1e-7;
-        return trial[i] > 1 || !fits(tasks, trial, 1 + 1e-10);
+        for (int r = 0; r < kNumResources; ++r) {
+          if (tasks[i]->share[r] > 0 && used(tasks, rates, r) > 1 - 1e-9) return true;
+        }
+        return false;
       });
     }
   }

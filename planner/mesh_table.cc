@@ -1,0 +1,203 @@
+#include "planner/mesh_table.h"
+
+#include <algorithm>
+
+#include "simulator/cost_model.h"
+
+namespace msmoe::planner {
+namespace {
+
+std::int64_t total_ps(const std::vector<Operator>& operators, const simulator::CostModel& costs) {
+  std::int64_t total = 0;
+  for (const Operator& op : operators) total += costs.cost(op).alone.count();
+  return total;
+}
+
+}  // namespace
+
+MeshTable::MeshTable(const Question& question, const Mesh& mesh)
+    : question_(question),
+      mesh_(mesh),
+      variants_(planner::variants(question, mesh)),
+      pipelines_(planner::pipelines(question, mesh)) {
+  for (auto& list : modules_) list.resize(variants_.size());
+}
+
+Plan MeshTable::plan(int pipeline_idx, int variant_idx) const {
+  Plan plan = question_.base;
+  apply(mesh_, plan);
+  apply(pipelines_[static_cast<std::size_t>(pipeline_idx)], plan);
+  apply(variants_[static_cast<std::size_t>(variant_idx)], plan);
+  return plan;
+}
+
+MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
+  VariantModules& entry =
+      modules_[static_cast<std::size_t>(std::max(plan.zero, 1) - 1)][static_cast<std::size_t>(variant_idx)];
+  const bool depends_on_stages = plan.zero >= 2;
+  if (entry.lowered && (!depends_on_stages || entry.for_pp == plan.pp)) return entry;
+  entry = {.lowered = true, .for_pp = plan.pp};
+  const simulator::CostModel costs(question_.cluster, plan);
+  auto add = [&](const Module& module) {
+    entry.memory.push_back(summarize(module));
+    entry.times.push_back(simulator::time_module(module, costs));
+  };
+  // In the order that contents_of() counts them.
+  const Model& model = question_.model;
+  for (std::size_t kind = 0; kind < model.kinds.size(); ++kind) add(lower_layer(model, plan, static_cast<int>(kind), {}));
+  add(lower_embedding(model, plan, {}));
+  add(lower_head(model, plan, {}));
+  if (model.predict_layers > 0) add(lower_predict_layer(model, plan, {}));
+  // Between nodes or not depends on gpus alone (core/group.cc), so one send time serves all pipelines.
+  entry.send_ps = costs.cost(lower_pipeline_send(model, plan)).alone.count();
+  return entry;
+}
+
+MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.question_.base) {
+  apply(table.mesh_, plan_);
+}
+
+void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
+  pipeline_idx_ = pipeline_idx;
+  variant_idx_ = -1;
+  apply(table_.pipelines_[static_cast<std::size_t>(pipeline_idx)], plan_);
+  const Question& question = table_.question_;
+  contents_ = contents_of(question.model, plan_);
+  const std::int64_t virtual_stages = plan_.virtual_stages();
+  const auto width = static_cast<std::size_t>(contents_.num_modules);
+  auto content = [&](std::int64_t v) { return contents_.counts.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(v) * width); };
+  auto same = [&](std::int64_t a, std::int64_t b) { return std::equal(content(a), content(a) + static_cast<std::ptrdiff_t>(width), content(b)); };
+
+  class_of_.clear();
+  class_example_.clear();
+  for (std::int64_t v = 0; v < virtual_stages; ++v) {
+    auto found = std::find_if(class_example_.rbegin(), class_example_.rend(), [&](int example) { return same(example, v); });
+    if (found == class_example_.rend()) {
+      class_of_.push_back(static_cast<int>(class_example_.size()));
+      class_example_.push_back(static_cast<int>(v));
+    } else {
+      class_of_.push_back(static_cast<int>(std::distance(found, class_example_.rend())) - 1);
+    }
+  }
+  // Later stages hold no more micro-batches, so a stage like the one before it is never worse.
+  memory_stages_.clear();
+  for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
+    bool like_previous = stage > 0;
+    for (std::int64_t chunk = 0; like_previous && chunk < plan_.vpp; ++chunk)
+      like_previous = same(chunk * plan_.pp + stage, chunk * plan_.pp + stage - 1);
+    if (!like_previous) memory_stages_.push_back(stage);
+  }
+
+  times_.schedule = plan_.schedule;
+  times_.pp = plan_.pp;
+  times_.vpp = plan_.vpp;
+  times_.overlap_p2p = plan_.overlap_p2p;
+  times_.overlap_param_gather = plan_.overlap_param_gather;
+  times_.overlap_grad_reduce = plan_.overlap_grad_reduce;
+  for (auto* list : {&times_.forward, &times_.backward, &times_.forward_beside_data, &times_.backward_beside_data,
+                     &times_.gather, &times_.reduce})
+    list->assign(static_cast<std::size_t>(virtual_stages), 0);
+  times_.optimizer.assign(static_cast<std::size_t>(plan_.pp), 0);
+
+  // Parameters do not depend on the variant.
+  const auto& memory = table_.modules(0, plan_).memory;
+  const simulator::CostModel costs(question.cluster, plan_);
+  auto parameters_of = [&](std::int64_t v) {
+    ModuleParameters sum;
+    for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx) {
+      const int count = contents_.count(v, module_idx);
+      sum.dense += count * memory[static_cast<std::size_t>(module_idx)].parameters.dense;
+      sum.expert += count * memory[static_cast<std::size_t>(module_idx)].parameters.expert;
+    }
+    return sum;
+  };
+  std::vector<std::int64_t> class_gather, class_reduce;
+  std::vector<ModuleParameters> class_parameters;
+  for (const int example : class_example_) {
+    class_parameters.push_back(parameters_of(example));
+    const ChunkSync sync = lower_sync(plan_, class_parameters.back());
+    class_gather.push_back(total_ps(sync.gather, costs));
+    class_reduce.push_back(total_ps(sync.reduce, costs));
+  }
+  for (std::size_t v = 0; v < class_of_.size(); ++v) {
+    times_.gather[v] = class_gather[static_cast<std::size_t>(class_of_[v])];
+    times_.reduce[v] = class_reduce[static_cast<std::size_t>(class_of_[v])];
+  }
+  ModuleParameters previous{-1, -1};
+  for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
+    ModuleParameters sum;
+    for (std::int64_t chunk = 0; chunk < plan_.vpp; ++chunk) {
+      const ModuleParameters& part = class_parameters[static_cast<std::size_t>(class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)])];
+      sum.dense += part.dense;
+      sum.expert += part.expert;
+    }
+    auto& optimizer = times_.optimizer;
+    const auto index = static_cast<std::size_t>(stage);
+    if (sum.dense == previous.dense && sum.expert == previous.expert) {
+      optimizer[index] = optimizer[index - 1];
+      continue;
+    }
+    previous = sum;
+    simulator::OptimizerTimes split = simulator::time_optimizer(plan_, sum, costs);
+    optimizer[index] = split.update;
+    times_.norm = std::max(stage == 0 ? 0 : times_.norm, split.norm);
+  }
+}
+
+void MeshTable::Cursor::move_to_variant(int variant_idx) {
+  variant_idx_ = variant_idx;
+  apply(table_.variants_[static_cast<std::size_t>(variant_idx)], plan_);
+}
+
+bool MeshTable::Cursor::is_valid() const {
+  return msmoe::is_valid(table_.question_.model, table_.question_.cluster, plan_);
+}
+
+Bytes MeshTable::Cursor::memory() {
+  const auto& modules = table_.modules(variant_idx_, plan_).memory;
+  Bytes worst;
+  for (const std::int64_t stage : memory_stages_)
+    worst = std::max(worst, stage_memory(table_.question_.cluster, plan_, contents_, modules, stage).total());
+  return worst;
+}
+
+void MeshTable::Cursor::fill_slots() {
+  const VariantModules& entry = table_.modules(variant_idx_, plan_);
+  times_.micro_batches = plan_.micro_batches();
+  times_.send = entry.send_ps;
+  for (std::size_t v = 0; v < class_of_.size(); ++v) {
+    const auto example = static_cast<std::size_t>(class_example_[static_cast<std::size_t>(class_of_[v])]);
+    if (example < v) {
+      times_.forward[v] = times_.forward[example];
+      times_.backward[v] = times_.backward[example];
+      times_.forward_beside_data[v] = times_.forward_beside_data[example];
+      times_.backward_beside_data[v] = times_.backward_beside_data[example];
+      continue;
+    }
+    simulator::ModuleTimes sum;
+    for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx) {
+      const int count = contents_.count(static_cast<std::int64_t>(v), module_idx);
+      const simulator::ModuleTimes& one = entry.times[static_cast<std::size_t>(module_idx)];
+      sum.forward += count * one.forward;
+      sum.backward += count * one.backward;
+      sum.forward_beside_data += count * one.forward_beside_data;
+      sum.backward_beside_data += count * one.backward_beside_data;
+    }
+    times_.forward[v] = sum.forward;
+    times_.backward[v] = sum.backward;
+    times_.forward_beside_data[v] = sum.forward_beside_data;
+    times_.backward_beside_data[v] = sum.backward_beside_data;
+  }
+}
+
+std::int64_t MeshTable::Cursor::bound_ps() {
+  fill_slots();
+  return simulator::lower_bound_ps(times_);
+}
+
+std::int64_t MeshTable::Cursor::step_ps() {
+  fill_slots();
+  return composer_.compose(times_).step_ps;
+}
+
+}  // namespace msmoe::planner

@@ -1,0 +1,72 @@
+// MeshTable: what all plans of one mesh share, computed once.
+//
+//   per variant             its modules lowered, each timed alone by the engine, and their memory
+//   per pipeline            chunk contents, synchronisation and optimizer times
+//   per pipeline x variant  memory, a lower bound, and the composed step: cheap, from the two above
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "core/memory_plan.h"
+#include "planner/space.h"
+#include "simulator/compose.h"
+#include "simulator/job.h"
+
+namespace msmoe::planner {
+
+class MeshTable {
+ public:
+  // question must outlive the table.
+  MeshTable(const Question& question, const Mesh& mesh);
+
+  const std::vector<Variant>& variants() const { return variants_; }
+  const std::vector<Pipeline>& pipelines() const { return pipelines_; }
+  Plan plan(int pipeline_idx, int variant_idx) const;
+
+  // Everything about one plan. Moves on to another pipeline are dear, to another variant cheap: loop variants inside.
+  // REQUIRES that the plan is valid, but for is_valid itself.
+  class Cursor {
+   public:
+    explicit Cursor(MeshTable& table);
+    void move_to_pipeline(int pipeline_idx);
+    void move_to_variant(int variant_idx);
+    bool is_valid() const;
+    Bytes memory();            // of the worst stage
+    std::int64_t bound_ps();   // no more than step_ps()
+    std::int64_t step_ps();
+    const Plan& plan() const { return plan_; }
+
+   private:
+    void fill_slots();
+    MeshTable& table_;
+    Plan plan_;
+    int pipeline_idx_ = -1, variant_idx_ = -1;
+    Contents contents_;
+    std::vector<int> class_of_;              // per virtual stage: virtual stages of equal content share a class
+    std::vector<int> class_example_;         // a virtual stage of each class
+    std::vector<std::int64_t> memory_stages_;  // stages that can be worst: the first of each run of equal contents
+    simulator::PipelineTimes times_;
+    simulator::Composer composer_;
+  };
+
+ private:
+  struct VariantModules {
+    bool lowered = false;
+    std::int64_t for_pp = 0;  // ZeRO-2 and 3: the stages its data groups were made for
+    std::vector<ModuleMemory> memory;
+    std::vector<simulator::ModuleTimes> times;
+    std::int64_t send_ps = 0;
+  };
+  VariantModules& modules(int variant_idx, const Plan& plan);
+
+  const Question& question_;
+  Mesh mesh_;
+  std::vector<Variant> variants_;
+  std::vector<Pipeline> pipelines_;
+  // [ZeRO below 2, 2, 3][variant]
+  std::array<std::vector<VariantModules>, 3> modules_;
+};
+
+}  // namespace msmoe::planner
