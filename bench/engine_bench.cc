@@ -6,7 +6,8 @@
 //   Serial       a graph of the size that vTrain (arXiv 2312.12391) builds for the 3,360 GPUs of MT-NLG 530B: 35 stages
 //                of 3 layers, 24 forward and 48 backward kernels a layer, one stream a stage; 1.74 M tasks with 230
 //                micro-batches. vTrain takes 6.3 s and 921 MB for its own.
-//   Pipeline     the same pipeline with one task a slot: what a composition of whole blocks costs.
+//   Pipeline     one task a slot: what a composition of whole blocks costs.
+//   EveryRank    the overlapped pipeline once for each of 96 ranks a stage: 1,440 devices.
 //
 // peak_MB is of the whole process so far: for one row alone, use --benchmark_filter.
 #include <benchmark/benchmark.h>
@@ -79,6 +80,20 @@ Job one_f_one_b(Block forward, Block backward, int num_stages, int micro_batches
   return job;
 }
 
+Job repeated(const Job& pipeline, int copies) {
+  Job job{.blocks = pipeline.blocks, .devices = {}, .messages = {}};
+  for (int copy = 0; copy < copies; ++copy) {
+    const auto first = static_cast<std::int32_t>(job.devices.size());
+    job.devices.insert(job.devices.end(), pipeline.devices.begin(), pipeline.devices.end());
+    for (Message message : pipeline.messages) {
+      message.from_device += first;
+      message.to_device += first;
+      job.messages.push_back(message);
+    }
+  }
+  return job;
+}
+
 void run_job(benchmark::State& state, const Job& job) {
   std::int64_t events = 0;
   for (auto _ : state) {
@@ -107,6 +122,12 @@ void Pipeline(benchmark::State& state) {
   run_job(state, one_f_one_b(serial_block(1), serial_block(1), 15, static_cast<int>(state.range(0))));
 }
 BENCHMARK(Pipeline)->Arg(60)->Arg(240)->Unit(benchmark::kMicrosecond);
+
+void EveryRank(benchmark::State& state) {
+  const Job pipeline = one_f_one_b(overlapped_block(160), overlapped_block(160), 15, static_cast<int>(state.range(0)));
+  run_job(state, repeated(pipeline, 96));
+}
+BENCHMARK(EveryRank)->Arg(15)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace msmoe::simulator

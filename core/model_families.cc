@@ -41,7 +41,8 @@ const Defaults kLlama4 = kNoBias + Defaults{{"head_dim", 128},
 Defaults hunyuan(bool always) {
   return kNoBias + Defaults{{"num_experts", 1},       {"moe_topk", 1},         {"use_mixed_mlp_moe", always},
                             {"num_shared_expert", 1}, {"use_qk_norm", always}, {"moe_layer_num_skipped", 0},
-                            {"use_cla", false},       {"cla_share_factor", 2}, {"use_mla", false}};
+                            {"use_cla", false},       {"cla_share_factor", 2}, {"use_mla", false},
+                            {"mlp_bias", false}};
 }
 
 std::vector<Family> make_families() {

@@ -143,6 +143,7 @@ std::vector<LayerKind> read_hunyuan(ModelConfig& config, Model& model, std::int6
   const auto shared = config.boolean("use_mixed_mlp_moe") ? config.per_layer("num_shared_expert", num_layers, kCount)
                                                           : std::vector<std::int64_t>(experts.size(), 0);
   const std::int64_t first = config.integer("moe_layer_num_skipped", {0, num_layers});
+  if (config.boolean("mlp_bias")) config.fail("mlp_bias", "found true", "no Hunyuan model with it is known");
 
   std::vector<LayerKind> layers;
   for (std::size_t layer_idx = 0; layer_idx < experts.size(); ++layer_idx) {

@@ -226,23 +226,19 @@ Json to_json(const Plan& plan) {
   };
 }
 
+std::string render_inline(const Json& value) {
+  if (!value.is_structured()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::vector<std::string> parts;
+  for (const auto& [key, inner] : value.items())
+    parts.push_back((value.is_object() ? fmt::format("\"{}\": ", key) : "") + render_inline(inner));
+  return value.is_object() ? "{" + join(parts) + "}" : "[" + join(parts) + "]";
+}
+
 // One line a key of the root; what is inside stands on that line.
 std::string render(const Json& root) {
-  std::string text;
-  for (const auto& [key, value] : root.items()) {
-    text += text.empty() ? "{\n  " : ",\n  ";
-    text += fmt::format("\"{}\": ", key);
-    if (!value.is_object()) {
-      text += value.dump(-1, ' ', false, Json::error_handler_t::replace);
-      continue;
-    }
-    std::string members;
-    for (const auto& [inner_key, inner] : value.items())
-      members += fmt::format("{}\"{}\": {}", members.empty() ? "" : ", ", inner_key,
-                             inner.dump(-1, ' ', false, Json::error_handler_t::replace));
-    text += "{" + members + "}";
-  }
-  return text + "\n}\n";
+  std::vector<std::string> lines;
+  for (const auto& [key, value] : root.items()) lines.push_back(fmt::format("  \"{}\": {}", key, render_inline(value)));
+  return "{\n" + join(lines, ",\n") + "\n}\n";
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "core/plan_rules.h"
 
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <array>
 #include <cmath>
@@ -78,17 +78,19 @@ bool heads_divide(const RuleCase& c) {
   });
 }
 // Fewer KV heads than ranks are replicated, each on as many ranks. Latent attention has no KV heads to split: its
-// heads are built from one compressed vector.
+// heads are built from one compressed vector. Where the heads themselves do not divide, that is said alone.
 bool kv_heads_match(const RuleCase& c) {
-  return every_kind(c, [&](const Attention& attention, const FeedForward&) {
+  const auto match = [&](const Attention& attention, const FeedForward&) {
     return attention.kind != AttentionKind::kGrouped || divides(c.split, attention.kv_heads) ||
            divides(attention.kv_heads, c.split);
-  });
+  };
+  return every_kind(c, match) || !heads_divide(c);
 }
 bool kv_heads_divide(const RuleCase& c) {
-  return every_kind(c, [&](const Attention& attention, const FeedForward&) {
+  const auto divide = [&](const Attention& attention, const FeedForward&) {
     return attention.kind != AttentionKind::kGrouped || divides(c.split, attention.kv_heads);
-  });
+  };
+  return every_kind(c, divide) || !heads_divide(c);
 }
 bool ulysses_kv_heads_divide(const RuleCase& c) {
   return c.plan.attention != AttentionParallelism::kSequence || kv_heads_divide(c);

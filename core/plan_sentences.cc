@@ -90,12 +90,12 @@ bool splits_heads(const Model& model, std::int64_t degree, KvRule rule) {
   });
 }
 
-// "TP may be 1, 2, 4"
+// "use TP=1, 2, 4"
 std::string allowed_splits(const RuleCase& c, std::int64_t heads, KvRule rule) {
   std::vector<std::string> degrees;
   for (const std::int64_t degree : divisors(heads))
     if (splits_heads(c.model, degree, rule)) degrees.push_back(fmt::format("{}", degree));
-  return fmt::format("{} may be {}", attention_label(c.plan), degrees.empty() ? "1" : join(degrees));
+  return fmt::format("use {}={}", attention_label(c.plan), degrees.empty() ? "1" : join(degrees));
 }
 
 std::int64_t num_recurrent_layers(const Model& model) {
@@ -218,7 +218,7 @@ std::string heads(const RuleCase& c) {
     return !is_recurrent(each.attention) && !divides(c.split, each.attention.heads);
   });
   const std::int64_t count = kind.attention.heads;
-  return fmt::format("{}={} does not divide {} heads ({}); {}, or use attention=cp", attention_label(c.plan), c.split,
+  return fmt::format("{}={} does not divide {} heads ({}); {}, or attention=cp", attention_label(c.plan), c.split,
                      count, division(count, c.split), allowed_splits(c, count, KvRule::kMultipleOrDivisor));
 }
 

@@ -31,25 +31,30 @@ Plan MeshTable::plan(int pipeline_idx, int variant_idx) const {
   return plan;
 }
 
-MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
+std::vector<Module> MeshTable::lower_modules(const Plan& plan) const {
+  const Model& model = question_.model;
+  std::vector<Module> modules;
+  for (std::size_t kind = 0; kind < model.kinds.size(); ++kind)
+    modules.push_back(lower_layer(model, plan, static_cast<int>(kind), {}));
+  modules.push_back(lower_embedding(model, plan, {}));
+  modules.push_back(lower_head(model, plan, {}));
+  if (model.predict_layers > 0) modules.push_back(lower_predict_layer(model, plan, {}));
+  return modules;
+}
+
+const MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
   VariantModules& entry =
       modules_[static_cast<std::size_t>(std::max(plan.zero, 1) - 1)][static_cast<std::size_t>(variant_idx)];
   const bool depends_on_stages = plan.zero >= 2;
   if (entry.lowered && (!depends_on_stages || entry.for_pp == plan.pp)) return entry;
   entry = {.lowered = true, .for_pp = plan.pp};
   const simulator::CostModel costs(question_.cluster, plan);
-  auto add = [&](const Module& module) {
+  for (const Module& module : lower_modules(plan)) {
     entry.memory.push_back(summarize(module));
-    entry.times.push_back(simulator::time_module(module, costs));
-  };
-  // In the order that contents_of() counts them.
-  const Model& model = question_.model;
-  for (std::size_t kind = 0; kind < model.kinds.size(); ++kind) add(lower_layer(model, plan, static_cast<int>(kind), {}));
-  add(lower_embedding(model, plan, {}));
-  add(lower_head(model, plan, {}));
-  if (model.predict_layers > 0) add(lower_predict_layer(model, plan, {}));
+    entry.times.push_back(simulator::time_module(module, costs, {}));
+  }
   // Between nodes or not depends on gpus alone (core/group.cc), so one send time serves all pipelines.
-  entry.send_ps = costs.cost(lower_pipeline_send(model, plan)).alone.count();
+  entry.send_ps = costs.cost(lower_pipeline_send(question_.model, plan)).alone.count();
   return entry;
 }
 
@@ -98,6 +103,7 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
                      &times_.gather, &times_.reduce})
     list->assign(static_cast<std::size_t>(virtual_stages), 0);
   times_.optimizer.assign(static_cast<std::size_t>(plan_.pp), 0);
+  times_.norm = 0;
 
   // Parameters do not depend on the variant.
   const auto& memory = table_.modules(0, plan_).memory;
@@ -138,9 +144,10 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
       continue;
     }
     previous = sum;
-    simulator::OptimizerTimes split = simulator::time_optimizer(plan_, sum, costs);
-    optimizer[index] = split.update;
-    times_.norm = std::max(stage == 0 ? 0 : times_.norm, split.norm);
+    std::int64_t norm = 0;
+    for (const Operator& op : lower_optimizer(plan_, sum))
+      (op.transfer.collective == Collective::kNone ? optimizer[index] : norm) += costs.cost(op).alone.count();
+    times_.norm = std::max(times_.norm, norm);
   }
 }
 
@@ -161,10 +168,9 @@ Bytes MeshTable::Cursor::memory() {
   return worst;
 }
 
-void MeshTable::Cursor::fill_slots() {
-  const VariantModules& entry = table_.modules(variant_idx_, plan_);
+void MeshTable::Cursor::fill_slots(const std::vector<simulator::ModuleTimes>& modules) {
   times_.micro_batches = plan_.micro_batches();
-  times_.send = entry.send_ps;
+  times_.send = table_.modules(variant_idx_, plan_).send_ps;
   for (std::size_t v = 0; v < class_of_.size(); ++v) {
     const auto example = static_cast<std::size_t>(class_example_[static_cast<std::size_t>(class_of_[v])]);
     if (example < v) {
@@ -177,7 +183,7 @@ void MeshTable::Cursor::fill_slots() {
     simulator::ModuleTimes sum;
     for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx) {
       const int count = contents_.count(static_cast<std::int64_t>(v), module_idx);
-      const simulator::ModuleTimes& one = entry.times[static_cast<std::size_t>(module_idx)];
+      const simulator::ModuleTimes& one = modules[static_cast<std::size_t>(module_idx)];
       sum.forward += count * one.forward;
       sum.backward += count * one.backward;
       sum.forward_beside_data += count * one.forward_beside_data;
@@ -191,12 +197,22 @@ void MeshTable::Cursor::fill_slots() {
 }
 
 std::int64_t MeshTable::Cursor::bound_ps() {
-  fill_slots();
+  fill_slots(table_.modules(variant_idx_, plan_).times);
   return simulator::lower_bound_ps(times_);
 }
 
 std::int64_t MeshTable::Cursor::step_ps() {
-  fill_slots();
+  const simulator::CostModel costs(table_.question_.cluster, plan_);
+  const std::vector<Module> modules = table_.lower_modules(plan_);
+  ModuleParameters all;
+  for (const Module& module : modules) {
+    all.dense += module.parameters.dense;
+    all.expert += module.parameters.expert;
+  }
+  const simulator::Shares data = simulator::data_shares(plan_, all, costs);
+  std::vector<simulator::ModuleTimes> times;
+  for (const Module& module : modules) times.push_back(simulator::time_module(module, costs, data));
+  fill_slots(times);
   return composer_.compose(times_).step_ps;
 }
 

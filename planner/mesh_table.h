@@ -12,7 +12,7 @@
 #include "core/memory_plan.h"
 #include "planner/space.h"
 #include "simulator/compose.h"
-#include "simulator/job.h"
+#include "simulator/module_times.h"
 
 namespace msmoe::planner {
 
@@ -39,7 +39,8 @@ class MeshTable {
     const Plan& plan() const { return plan_; }
 
    private:
-    void fill_slots();
+    // Slot times of every virtual stage from those of its modules.
+    void fill_slots(const std::vector<simulator::ModuleTimes>& modules);
     MeshTable& table_;
     Plan plan_;
     int pipeline_idx_ = -1, variant_idx_ = -1;
@@ -56,10 +57,12 @@ class MeshTable {
     bool lowered = false;
     std::int64_t for_pp = 0;  // ZeRO-2 and 3: the stages its data groups were made for
     std::vector<ModuleMemory> memory;
-    std::vector<simulator::ModuleTimes> times;
+    std::vector<simulator::ModuleTimes> times;  // alone; data-parallel traffic beside them is added where a plan is composed
     std::int64_t send_ps = 0;
   };
-  VariantModules& modules(int variant_idx, const Plan& plan);
+  const VariantModules& modules(int variant_idx, const Plan& plan);
+  // In the order that contents_of() counts them.
+  std::vector<Module> lower_modules(const Plan& plan) const;
 
   const Question& question_;
   Mesh mesh_;

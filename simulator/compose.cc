@@ -108,13 +108,13 @@ inline std::int64_t Composer::end_of_slot(std::int64_t stage, std::int64_t start
                                           std::int64_t beside) {
   const std::int64_t covered = states_[stage].data_end - start;
   if (covered <= 0) return start + alone;
-  std::int64_t length = beside;
+  std::int64_t slowed = beside - alone;
   if (covered < beside) {
-    const double done = static_cast<double>(covered) / static_cast<double>(beside);
-    length = covered + alone - static_cast<std::int64_t>(static_cast<double>(alone) * done);
+    const double share = static_cast<double>(covered) / static_cast<double>(beside);
+    slowed = static_cast<std::int64_t>(share * static_cast<double>(slowed));
   }
-  result_.stages[stage].slowed_ps += length - alone;
-  return start + length;
+  result_.stages[stage].slowed_ps += slowed;
+  return start + alone + slowed;
 }
 
 inline void Composer::run_forward(std::int64_t stage, std::int64_t turn_idx) {
@@ -127,16 +127,19 @@ inline void Composer::run_forward(std::int64_t stage, std::int64_t turn_idx) {
     arrival = forward_wraps_[turn.wraps_from];
   }
   std::int64_t start = start_of_slot(stage, arrival);
-  if (turn.first && start < gather_end_[v]) {
-    result_.stages[stage].exposed_gather_ps += gather_end_[v] - start;
-    start = gather_end_[v];
+  if (turn.first) {
+    const std::int64_t gathered = std::max(start, gather_end_[v]);
+    result_.stages[stage].exposed_gather_ps += gathered - start;
+    start = gathered;
   }
   const std::int64_t end = end_of_slot(stage, start, times_->forward[v], times_->forward_beside_data[v]);
-  const bool sends = v < pp_ * vpp_ - 1;
   StageState& state = states_[stage];
-  state.clock = end + (sends ? hold_ : 0);
-  state.forward_arrival = end + send_;
-  if (stage == pp_ - 1) forward_wraps_[turn_idx] = end + send_;
+  state.clock = end;
+  if (v == pp_ * vpp_ - 1) return;
+  state.clock += hold_;
+  state.sent = std::max(state.sent, end) + send_;
+  state.forward_arrival = state.sent;
+  if (stage == pp_ - 1) forward_wraps_[turn_idx] = state.sent;
 }
 
 inline void Composer::run_backward(std::int64_t stage, std::int64_t turn_idx) {
@@ -151,13 +154,16 @@ inline void Composer::run_backward(std::int64_t stage, std::int64_t turn_idx) {
   const std::int64_t start = start_of_slot(stage, arrival);
   const std::int64_t end = end_of_slot(stage, start, times_->backward[v], times_->backward_beside_data[v]);
   StageState& state = states_[stage];
-  state.clock = end + (v > 0 ? hold_ : 0);
-  state.backward_arrival = end + send_;
-  if (stage == 0) backward_wraps_[turn_idx] = end + send_;
+  state.clock = end;
   if (turn.last) {
     result_.stages[stage].last_slot_end_ps = end;
     if (times_->overlap_grad_reduce) state.data_end = std::max(state.data_end, end) + times_->reduce[v];
   }
+  if (v == 0) return;
+  state.clock += hold_;
+  state.sent = std::max(state.sent, end) + send_;
+  state.backward_arrival = state.sent;
+  if (stage == 0) backward_wraps_[turn_idx] = state.sent;
 }
 
 void Composer::finish_step() {

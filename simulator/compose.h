@@ -3,14 +3,12 @@
 // A slot is one pass of one chunk over one micro-batch (core/schedule.h). On each stage slots run in schedule order;
 //
 //     start = max(end of the slot before, arrival of the message it needs, its chunk's parameter gather if it is the
-//     first) end   = start + alone                       where no data-parallel collective is on the stage's data
-//     stream,
-//             start + covered + alone (1 - covered / beside)     where one covers the first part of it:
-//             beside is what the slot takes with a collective beside it all along, so it has then done covered /
-//             beside.
+//     first) end   = start + alone                        where no data-parallel collective is under way on the stage,
+//             start + alone + x (beside - alone)   where one covers the share x = min(1, time left of it / beside).
 //
-// A stage's gathers run one after the other from t = 0; the reduction of a chunk's gradients starts at the end of its
-// last backward, or when the reduction before it ends. Gradient norm and optimizer follow when every stage is done.
+// A stage's messages leave one after the other, and so do its gathers from t = 0 on; the reduction of a chunk's
+// gradients starts at the end of its last backward, or when the reduction before it ends. Gradient norm and optimizer
+// follow when every stage is done.
 //
 // The order of work. Let d = pp - 1 - stage, g the round size, N = m vpp. Stage d runs its k-th forward in tick
 // k - d - (vpp - 1) g and its k-th backward in tick k + d (interleaved), or in ticks 2k - d and 2k + d (1F1B), forward
@@ -80,7 +78,8 @@ class Composer {
   struct StageState {
     std::int64_t clock = 0;                                  // when its compute stream is free
     std::int64_t data_end = 0;                               // when its data stream is free
-    std::int64_t forward_arrival = 0, backward_arrival = 0;  // at the neighbour, of the last message sent
+    std::int64_t sent = 0;                                   // when its last message arrives, whichever way it goes
+    std::int64_t forward_arrival = 0, backward_arrival = 0;  // of its last message each way
   };
 
   void lay_out_turns(const PipelineTimes& times);
@@ -88,8 +87,8 @@ class Composer {
   void run_ticks();
   void run_forward(std::int64_t stage, std::int64_t turn_idx);
   void run_backward(std::int64_t stage, std::int64_t turn_idx);
-  std::int64_t end_of_slot(std::int64_t stage, std::int64_t start, std::int64_t alone, std::int64_t beside);
   std::int64_t start_of_slot(std::int64_t stage, std::int64_t arrival);
+  std::int64_t end_of_slot(std::int64_t stage, std::int64_t start, std::int64_t alone, std::int64_t beside);
   void finish_step();
 
   const PipelineTimes* times_ = nullptr;  // during compose
@@ -103,8 +102,8 @@ class Composer {
 
   std::vector<StageState> states_;
   std::vector<std::int64_t> gather_end_;  // by virtual stage
-  std::vector<std::int64_t> forward_wraps_,
-      backward_wraps_;  // by turn: arrivals from the last stage at stage 0, and back
+  // By turn: when the last stage's forward arrives at stage 0, and stage 0's backward at the last stage.
+  std::vector<std::int64_t> forward_wraps_, backward_wraps_;
   Composition result_;
 };
 

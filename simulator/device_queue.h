@@ -1,5 +1,5 @@
-// Which device has the next event: a winner tree over (time, device), so that changing a device's time costs one walk
-// from its leaf, which stops where somebody else wins as before (Knuth, The Art of Computer Programming, 5.4.1).
+// Which device has the next event: a winner tree over (time, device). Changing a device's time walks from its leaf to
+// the root, meeting at each level the best of the other half (Knuth, The Art of Computer Programming, 5.4.1).
 #pragma once
 
 #include <bit>
@@ -14,33 +14,39 @@ inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 class DeviceQueue {
  public:
   // All devices start at kNever.
-  explicit DeviceQueue(std::size_t num_devices)
-      : num_leaves_(std::bit_ceil(num_devices)), time_(num_leaves_, kNever), winner_(2 * num_leaves_) {
-    for (std::size_t leaf = 0; leaf < num_leaves_; ++leaf)
-      winner_[num_leaves_ + leaf] = static_cast<std::int32_t>(leaf);
-    for (std::size_t node = num_leaves_ - 1; node > 0; --node) winner_[node] = winner_[2 * node];
+  explicit DeviceQueue(std::size_t num_devices) : num_leaves_(std::bit_ceil(num_devices)), nodes_(2 * num_leaves_) {
+    for (std::size_t leaf = 0; leaf < num_leaves_; ++leaf) {
+      nodes_[num_leaves_ + leaf].device = static_cast<std::int32_t>(leaf);
+    }
+    for (std::size_t node = num_leaves_ - 1; node > 0; --node) nodes_[node] = nodes_[2 * node];
   }
 
   // The device with the earliest event, the lowest of those if several have one then.
-  std::int32_t first() const { return winner_[1]; }
-  std::int64_t first_time() const { return time_[winner_[1]]; }
-  std::int64_t time(std::int32_t device) const { return time_[device]; }
+  std::int32_t first() const { return nodes_[1].device; }
+  std::int64_t first_time() const { return nodes_[1].time; }
+  std::int64_t time(std::int32_t device) const { return nodes_[num_leaves_ + device].time; }
 
   void set(std::int32_t device, std::int64_t time) {
-    if (time_[device] == time) return;
-    time_[device] = time;
-    for (std::size_t node = (num_leaves_ + device) / 2; node > 0; node /= 2) {
-      const std::int32_t left = winner_[2 * node], right = winner_[2 * node + 1];
-      const std::int32_t winner = time_[right] < time_[left] ? right : left;
-      if (winner == winner_[node] && winner != device) return;
-      winner_[node] = winner;
+    std::size_t node = num_leaves_ + device;
+    Node best{time, device};
+    nodes_[node] = best;
+    for (; node > 1; node /= 2) {
+      const Node other = nodes_[node ^ 1];
+      // No branch: who wins cannot be predicted.
+      const bool other_wins = (other.time < best.time) | ((other.time == best.time) & (other.device < best.device));
+      best.time = other_wins ? other.time : best.time;
+      best.device = other_wins ? other.device : best.device;
+      nodes_[node / 2] = best;
     }
   }
 
  private:
+  struct Node {
+    std::int64_t time = kNever;
+    std::int32_t device = 0;
+  };
   std::size_t num_leaves_;
-  std::vector<std::int64_t> time_;
-  std::vector<std::int32_t> winner_;  // of each node's subtree; node 1 is the root, leaves follow num_leaves_
+  std::vector<Node> nodes_;  // the best of each subtree: nodes_[1] is the root, nodes_[num_leaves_ + d] is device d
 };
 
 }  // namespace msmoe::simulator

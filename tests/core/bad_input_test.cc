@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "core/cluster.h"
 #include "core/data_files.h"
 #include "core/json_reader.h"
+#include "core/model.h"
+#include "core/plan.h"
 #include "core/units_text.h"
 #include "tests/core/mutations.h"
 
@@ -23,10 +27,13 @@ TEST(BadInput, EveryFileOfTheCorpusIsRefusedInOneLineThatNamesIt) {
   for (const fs::directory_entry& entry : fs::directory_iterator(kSource / "tests" / "data" / "bad")) {
     ++files;
     const std::string path = entry.path().string();
-    Survival survival;
-    auto parse = [](const std::string& file) { read_cluster(file); };
-    expect_survives_once(path, parse, survival);
-    EXPECT_EQ(survival.refused, 1) << path << " was accepted";
+    for (const auto& read : std::vector<std::function<void(const std::string&)>>{
+             [](const std::string& file) { read_cluster(file); }, [](const std::string& file) { read_model(file); },
+             [](const std::string& file) { read_plan(file); }}) {
+      Survival survival;
+      expect_survives_once(path, read, survival);
+      EXPECT_EQ(survival.refused, 1) << path << " was accepted";
+    }
     try {
       read_cluster(path);
     } catch (const UserError& error) {

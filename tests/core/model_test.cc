@@ -114,7 +114,7 @@ TEST(Model, Qwen3MoeTakesLayersOutOfTheMixture) {
 }
 
 TEST(Model, Qwen2MoeSharedExpertHasItsOwnWidth) {
-  const FeedForward& feed_forward = find_model("qwen2-57b-a14b").layer(0).feed_forward;
+  const FeedForward feed_forward = find_model("qwen2-57b-a14b").layer(0).feed_forward;
   EXPECT_EQ(feed_forward.shared_width, 20480);
   EXPECT_EQ(feed_forward.vector_parameters, 3584);  // the gate of the shared expert
 }
@@ -351,6 +351,7 @@ TEST(ModelErrors, ContradictionsAreNamed) {
   expect_says(error_of("gpt-oss-20b", {{"layer_types", std::vector<std::string>(24, "linear_attention")}}),
               {"layer_types: found \"linear_attention\""});
   expect_says(error_of("jamba", {{"attn_layer_offset", 8}}), {"attn_layer_offset: 8"});
+  expect_says(error_of("hunyuan-large", {{"mlp_bias", true}}), {"mlp_bias: found true"});
   expect_says(error_of("dbrx", {{"tie_word_embeddings", true}}), {"no tied embeddings"});
   expect_says(error_of("minimax-m2", {{"attn_type_list", std::vector<int>(62, 0)}}), {"linear attention"});
   expect_says(error_of("qwen3-30b-a3b", {{"mlp_only_layers", {48}}}), {"mlp_only_layers[0]: 48"});

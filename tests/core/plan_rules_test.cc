@@ -104,8 +104,7 @@ TEST_F(PlanRules, Heads) {
   plan.seq_len = 6144;
   model.kinds[0].attention.kv_heads = 2;  // divides 6, so that only the heads are wrong
   ffn().shared_width = 0;
-  expect_broken("heads % attention degree",
-                "TP=6 does not divide 32 heads (32 = 6*5 + 2); TP may be 1, 2, 4, 8, 16, 32");
+  expect_broken("heads % attention degree", "TP=6 does not divide 32 heads (32 = 6*5 + 2); use TP=1, 2, 4, 8, 16, 32");
   plan.attention = AttentionParallelism::kContext;
   expect_valid();
 }
@@ -117,7 +116,7 @@ TEST_F(PlanRules, KvHeadsAreAMultipleOrADivisor) {
   plan.gpus = plan.attention_degree = 12;
   plan.seq_len = 12288;
   expect_broken("kv heads and attention degree",
-                "8 KV heads are neither a multiple nor a divisor of SP=12; SP may be 1, 2, 4, 8, 24");
+                "8 KV heads are neither a multiple nor a divisor of SP=12; use SP=1, 2, 4, 8, 24");
   model.kinds[0].attention.kv_heads = 4;
   expect_valid();
   expect_broken("kv heads % sp", "4 KV heads are not a multiple of SP=12", Target::kMegatron);

@@ -105,19 +105,23 @@ class SlowComposition {
     const std::int64_t send = times_.pp > 1 ? times_.send : 0;
     std::int64_t start = free_[stage];
     if (slot.backward && v == last) {
-      if (!ends_.contains({false, v, slot.micro_batch})) return false;
+      if (!arrivals_.contains({false, v, slot.micro_batch})) return false;
     } else if (slot.backward || v > 0) {
-      const auto producer = ends_.find({slot.backward, slot.backward ? v + 1 : v - 1, slot.micro_batch});
-      if (producer == ends_.end()) return false;
-      start = std::max(start, producer->second + send);
+      const auto producer = arrivals_.find({slot.backward, slot.backward ? v + 1 : v - 1, slot.micro_batch});
+      if (producer == arrivals_.end()) return false;
+      start = std::max(start, producer->second);
     }
     if (!slot.backward && slot.micro_batch == 0) start = std::max(start, collectives_[stage][slot.chunk].second);
     const std::int64_t end = slot.backward ? work(stage, start, times_.backward[v], times_.backward_beside_data[v])
                                            : work(stage, start, times_.forward[v], times_.forward_beside_data[v]);
-    ends_[{slot.backward, v, slot.micro_batch}] = end;
-    last_end_[stage] = end;
-    const bool sends = slot.backward ? v > 0 : v < last;
-    free_[stage] = end + (sends && !times_.overlap_p2p ? send : 0);
+    last_end_[stage] = free_[stage] = end;
+    if (v == (slot.backward ? 0 : last)) {
+      arrivals_[{slot.backward, v, slot.micro_batch}] = end;
+    } else {
+      wire_free_[stage] = std::max(wire_free_[stage], end) + send;
+      arrivals_[{slot.backward, v, slot.micro_batch}] = wire_free_[stage];
+      if (!times_.overlap_p2p) free_[stage] += send;
+    }
     if (slot.backward && slot.micro_batch == times_.micro_batches - 1 && times_.overlap_grad_reduce) {
       reduce(stage, slot.chunk, end);
     }
@@ -150,9 +154,9 @@ class SlowComposition {
   const PipelineTimes& times_;
   std::vector<std::vector<Slot>> slots_;
   std::map<std::int64_t, std::vector<std::pair<std::int64_t, std::int64_t>>> collectives_;  // by stage, in order
-  std::map<std::int64_t, std::int64_t> free_, last_end_;                                    // by stage
+  std::map<std::int64_t, std::int64_t> free_, last_end_, wire_free_;                        // by stage
   std::map<std::int64_t, std::size_t> next_;
-  std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::int64_t> ends_;
+  std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::int64_t> arrivals_;  // of what a slot sends
 };
 
 // Forward 10, backward 20, send 1, two stages, three micro-batches. Stage 0: F0

@@ -10,6 +10,6 @@ int main() {
 
   msmoe::simulator::Job job;
   job.blocks.push_back({.tasks = {{.alone_ps = 1000}}, .waits = {{}}});
-  job.devices = {{{.block = 0}}};
+  job.devices.push_back({0});  // one device, which runs block 0 once
   fmt::print("{} ps\n", msmoe::simulator::run(job).makespan_ps);
 }

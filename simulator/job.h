@@ -1,0 +1,55 @@
+// Expands a program into the engine's job: every operator of every slot of every stage, one device a stage.
+//
+//   Within a slot   the chunk's modules run one after the other: a module's first operators wait for all of the module
+//                   before, as trainers do that join their communication streams at the end of each layer.
+//   Between slots   of a stage likewise. Messages between stages are sent on the pipeline stream, beside the next slot,
+//                   or on the compute stream where the plan does not overlap them.
+//   Data stream     gathers of parameters first; each chunk's reduction after its last backward.
+//   Optimizer       a stage's last slot; it waits for the slots and reductions of all stages.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "core/model.h"
+#include "core/program.h"
+#include "simulator/cost_model.h"
+#include "simulator/engine.h"
+
+namespace msmoe::simulator {
+
+enum class SlotKind : std::uint8_t { kGather, kForward, kBackward, kReduce, kOptimizer };
+
+struct SlotOrigin {
+  SlotKind kind = SlotKind::kForward;
+  std::int16_t chunk = 0;        // of the stage; not for kOptimizer
+  std::int32_t micro_batch = 0;  // kForward, kBackward
+};
+
+struct TaskOrigin {
+  const Operator* op = nullptr;  // null: a chunk without modules
+  std::int32_t place = -1;       // of its module in Chunk::modules; -1: no module's
+};
+
+// What each task of a job stands for. The program must outlive it.
+struct JobIndex {
+  std::vector<std::vector<TaskOrigin>> blocks;  // as Job::blocks
+  std::vector<std::vector<SlotOrigin>> slots;   // as Job::devices
+  std::deque<std::vector<Operator>> operators;  // those that are in no module
+
+  const SlotOrigin& slot(const TaskRun& run) const { return slots[run.device][run.slot]; }
+  const TaskOrigin& task(const Job& job, const TaskRun& run) const {
+    return blocks[job.devices[run.device][run.slot]][run.task];
+  }
+};
+
+struct IndexedJob {
+  Job job;
+  JobIndex index;
+};
+
+// model: the one that was lowered.
+IndexedJob make_job(const Program& program, const Model& model, const CostModel& costs);
+
+}  // namespace msmoe::simulator

@@ -1,0 +1,168 @@
+#include "simulator/module_times.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "simulator/engine.h"
+
+namespace msmoe::simulator {
+namespace {
+
+std::int64_t serial_ps(const std::vector<Operator>& operators, const CostModel& costs) {
+  std::int64_t sum = 0;
+  for (const Operator& op : operators) sum += costs.cost(op).alone.count();
+  return sum;
+}
+
+bool alike(const ModuleParameters& a, const ModuleParameters& b) { return a.dense == b.dense && a.expert == b.expert; }
+
+// Shared resources may stop a task until the collective ends, so the collective must end.
+constexpr std::int64_t kMostSlowdown = 100;
+
+struct PassTimes {
+  std::int64_t alone = 0, beside_data = 0;
+};
+
+// A module has nothing on the pipeline stream, so the collective stands there; the module's own data stream stays free.
+PassTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data) {
+  Job job;
+  job.blocks = {make_block(operators, costs)};
+  job.devices = {{0}};
+  const std::int64_t alone = run(job).makespan_ps;
+  if (data == Shares{}) return {alone, alone};
+
+  Task collective;
+  collective.alone_ps = kMostSlowdown * serial_ps(operators, costs);
+  collective.share = data;
+  collective.holder = true;
+  collective.stream = static_cast<std::uint8_t>(Stream::kPipeline);
+  job.blocks.emplace_back().tasks = {collective};
+  job.devices = {{1, 0}};
+  // With more tasks at once their order may change, in rare cases for the better.
+  return {alone, std::max(alone, run(job).slot_end_ps[0][1])};
+}
+
+}  // namespace
+
+Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs) {
+  std::array<double, kNumResources> used{};
+  double time = 0;
+  const ChunkSync sync = lower_sync(plan, parameters);
+  for (const std::vector<Operator>* operators : {&sync.gather, &sync.reduce}) {
+    for (const Operator& op : *operators) {
+      const OperatorCost cost = costs.cost(op);
+      const auto length = static_cast<double>(cost.alone.count());
+      time += length;
+      for (int r = 0; r < kNumResources; ++r) used[r] += length * cost.share[r];
+    }
+  }
+  Shares shares{};
+  for (int r = 0; r < kNumResources && time > 0; ++r) shares[r] = std::min(1.0F, static_cast<float>(used[r] / time));
+  return shares;
+}
+
+ModuleTimes& ModuleTimes::operator+=(const ModuleTimes& other) {
+  forward += other.forward;
+  backward += other.backward;
+  forward_beside_data += other.forward_beside_data;
+  backward_beside_data += other.backward_beside_data;
+  parameters.dense += other.parameters.dense;
+  parameters.expert += other.parameters.expert;
+  return *this;
+}
+
+ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data) {
+  const PassTimes forward = time_pass(module.forward, costs, data);
+  const PassTimes backward = time_pass(module.backward, costs, data);
+  return {.forward = forward.alone,
+          .backward = backward.alone,
+          .forward_beside_data = forward.beside_data,
+          .backward_beside_data = backward.beside_data,
+          .parameters = module.parameters};
+}
+
+std::vector<ModuleTimes> chunk_times(const Model& model, const Plan& plan, const ModelTimes& times) {
+  std::vector<ModuleTimes> chunks(plan.virtual_stages());
+  std::size_t layer_idx = 0;
+  for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
+    for (std::int64_t left = plan.layers_of(v, model.num_layers()); left > 0; --left) {
+      chunks[v] += times.layers[model.layers[layer_idx++]];
+    }
+  }
+  chunks.front() += times.embedding;
+  for (int i = 0; i < model.predict_layers; ++i) chunks.back() += times.predict;
+  chunks.back() += times.head;
+  return chunks;
+}
+
+std::vector<ModuleTimes> chunk_times(const Program& program, const std::vector<ModuleTimes>& times) {
+  assert(times.size() == program.modules.size());
+  const Plan& plan = program.plan;
+  std::vector<ModuleTimes> chunks(plan.virtual_stages());
+  for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
+    const Chunk& chunk = program.stages[v % plan.pp].chunks[v / plan.pp];
+    for (const std::int16_t module : chunk.modules) chunks[v] += times[module];
+  }
+  return chunks;
+}
+
+PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const std::vector<ModuleTimes>& chunks,
+                                  const CostModel& costs) {
+  PipelineTimes times;
+  times.schedule = plan.schedule;
+  times.pp = plan.pp;
+  times.vpp = plan.vpp;
+  times.micro_batches = plan.micro_batches();
+  times.send = costs.cost(lower_pipeline_send(model, plan)).alone.count();
+  times.overlap_p2p = plan.overlap_p2p;
+  times.overlap_param_gather = plan.overlap_param_gather;
+  times.overlap_grad_reduce = plan.overlap_grad_reduce;
+
+  std::vector<ModuleParameters> stages(plan.pp);
+  for (std::size_t v = 0; v < chunks.size(); ++v) {
+    const ModuleTimes& chunk = chunks[v];
+    times.forward.push_back(chunk.forward);
+    times.backward.push_back(chunk.backward);
+    times.forward_beside_data.push_back(chunk.forward_beside_data);
+    times.backward_beside_data.push_back(chunk.backward_beside_data);
+    stages[v % plan.pp].dense += chunk.parameters.dense;
+    stages[v % plan.pp].expert += chunk.parameters.expert;
+    // Most chunks are as the one before.
+    if (v > 0 && alike(chunk.parameters, chunks[v - 1].parameters)) {
+      times.gather.push_back(times.gather.back());
+      times.reduce.push_back(times.reduce.back());
+      continue;
+    }
+    const ChunkSync sync = lower_sync(plan, chunk.parameters);
+    times.gather.push_back(serial_ps(sync.gather, costs));
+    times.reduce.push_back(serial_ps(sync.reduce, costs));
+  }
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    if (stage > 0 && alike(stages[stage], stages[stage - 1])) {
+      times.optimizer.push_back(times.optimizer.back());
+      continue;
+    }
+    std::int64_t norm = 0, optimizer = 0;
+    for (const Operator& op : lower_optimizer(plan, stages[stage])) {
+      (op.transfer.collective == Collective::kNone ? optimizer : norm) += costs.cost(op).alone.count();
+    }
+    times.norm = std::max(times.norm, norm);
+    times.optimizer.push_back(optimizer);
+  }
+  return times;
+}
+
+PipelineTimes make_pipeline_times(const Program& program, const Model& model, const CostModel& costs) {
+  const Plan& plan = program.plan;
+  ModuleParameters all;
+  for (const Module& module : program.modules) {
+    all.dense += module.parameters.dense;
+    all.expert += module.parameters.expert;
+  }
+  const Shares data = data_shares(plan, all, costs);
+  std::vector<ModuleTimes> modules;
+  for (const Module& module : program.modules) modules.push_back(time_module(module, costs, data));
+  return make_pipeline_times(model, plan, chunk_times(program, modules), costs);
+}
+
+}  // namespace msmoe::simulator

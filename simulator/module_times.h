@@ -1,0 +1,55 @@
+// How long modules take, and from that the times of a pipeline's slots: what the fast path (compose.h) needs.
+//
+// A planner times a module once and uses it in every plan that leaves its operators as they are; only the sums over
+// chunks are made anew.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "core/model.h"
+#include "core/program.h"
+#include "simulator/compose.h"
+#include "simulator/cost_model.h"
+
+namespace msmoe::simulator {
+
+using Shares = std::array<float, kNumResources>;
+
+// What the data-parallel collectives of these parameters use of each resource while they run: the mean over their time.
+Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs);
+
+// One module, or all modules of a chunk. Times in picoseconds.
+struct ModuleTimes {
+  std::int64_t forward = 0, backward = 0;
+  // With a data-parallel collective beside it all along.
+  std::int64_t forward_beside_data = 0, backward_beside_data = 0;
+  ModuleParameters parameters;
+
+  ModuleTimes& operator+=(const ModuleTimes& other);
+};
+
+// By the event engine, the module alone on a device. Depends on the plan by what the module's operators and the data
+// shares depend on.
+ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data);
+
+struct ModelTimes {
+  std::vector<ModuleTimes> layers;  // as Model::kinds
+  ModuleTimes embedding, head;
+  ModuleTimes predict;  // one extra prediction layer
+};
+
+// The modules of each virtual stage together: the plan's layout, the embedding on the first, prediction layers and the
+// head on the last.
+std::vector<ModuleTimes> chunk_times(const Model& model, const Plan& plan, const ModelTimes& times);
+// Those of a lowered plan. REQUIRES times as Program::modules.
+std::vector<ModuleTimes> chunk_times(const Program& program, const std::vector<ModuleTimes>& times);
+
+// All that compose() needs, from the chunks and the plan's data-parallel operators, which run one after the other.
+PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const std::vector<ModuleTimes>& chunks,
+                                  const CostModel& costs);
+// The same with every module timed here.
+PipelineTimes make_pipeline_times(const Program& program, const Model& model, const CostModel& costs);
+
+}  // namespace msmoe::simulator

@@ -1,0 +1,214 @@
+#include "simulator/prediction.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "core/error.h"
+#include "reports/trace.h"
+#include "simulator/cost_constants.h"
+#include "simulator/job.h"
+#include "simulator/module_times.h"
+
+namespace msmoe::simulator {
+namespace {
+
+using Parts = std::array<Duration, kNumTimeParts>;
+
+Duration& at(Parts& parts, TimePart part) { return parts[static_cast<std::size_t>(part)]; }
+
+TimePart part_of(const Operator& op) {
+  if (op.compute.kind == ComputeKind::kNone) return TimePart::kExposedCommunication;
+  if (op.pass == Pass::kRecompute) return TimePart::kRecompute;
+  switch (op.compute.kind) {
+    case ComputeKind::kGemm: return TimePart::kGemm;
+    case ComputeKind::kGroupedGemm: return TimePart::kExpertGemm;
+    case ComputeKind::kAttention:
+    case ComputeKind::kAttentionBackward: return TimePart::kAttention;
+    case ComputeKind::kOptimizer: return TimePart::kOptimizer;
+    default: return TimePart::kElementwise;
+  }
+}
+
+// Adds what one operator did to the compute stream for `length`. Of a fused operator, what exceeds its compute half is
+// communication that it could not hide.
+void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration length) {
+  if (op.stream != Stream::kCompute) return;
+  const bool fused = op.compute.kind != ComputeKind::kNone && op.transfer.collective != Collective::kNone;
+  Duration exposed{};
+  if (fused) {
+    const Duration hidden{static_cast<std::int64_t>(kFusedOverhead * static_cast<double>(costs.cost(op).compute.count()))};
+    exposed = std::max(Duration{}, length - hidden);
+  }
+  at(parts, TimePart::kExposedCommunication) += exposed;
+  at(parts, part_of(op)) += length - exposed;
+}
+
+// One module alone, forward and backward; the parts add up to its time.
+Parts module_parts(const Module& module, const CostModel& costs) {
+  Parts parts{};
+  for (const std::vector<Operator>* pass : {&module.forward, &module.backward}) {
+    Job job;
+    job.blocks = {make_block(*pass, costs)};
+    job.devices = {{0}};
+    Duration busy{};
+    const RunResult result = run(job, [&](const TaskRun& task) {
+      const Operator& op = (*pass)[static_cast<std::size_t>(task.task)];
+      const Duration length{task.end_ps - task.start_ps};
+      add_run(parts, op, costs, length);
+      if (op.stream == Stream::kCompute) busy += length;
+    });
+    at(parts, TimePart::kExposedCommunication) += Duration{result.makespan_ps} - busy;
+  }
+  return parts;
+}
+
+// The parts of one stage on the fast path.
+Parts stage_parts(const Program& program, const CostModel& costs, const PipelineTimes& times, const StageTimes& stage_times,
+                  std::size_t stage_idx) {
+  Parts parts{};
+  const std::int64_t micro_batches = program.plan.micro_batches();
+  std::vector<std::unique_ptr<Parts>> known(program.modules.size());
+  for (const Chunk& chunk : program.stages[stage_idx].chunks) {
+    for (const std::int16_t module_idx : chunk.modules) {
+      auto& module = known[static_cast<std::size_t>(module_idx)];
+      if (!module) module = std::make_unique<Parts>(module_parts(program.modules[static_cast<std::size_t>(module_idx)], costs));
+      for (std::size_t part = 0; part < parts.size(); ++part) parts[part] += (*module)[part] * micro_batches;
+    }
+  }
+  at(parts, TimePart::kSlowdown) += Duration{stage_times.slowed_ps};
+  at(parts, TimePart::kBubble) += Duration{stage_times.bubble_ps};
+  at(parts, TimePart::kExposedSend) += Duration{stage_times.exposed_send_ps};
+  at(parts, TimePart::kParamGather) += Duration{stage_times.exposed_gather_ps};
+  at(parts, TimePart::kGradReduce) += Duration{stage_times.exposed_reduce_ps};
+  at(parts, TimePart::kOptimizer) += Duration{times.norm + times.optimizer[stage_idx]};
+  return parts;
+}
+
+// Writes every operator of every stage as it ends.
+class TimelineWriter {
+ public:
+  TimelineWriter(const std::string& path, const Program& program, const IndexedJob& indexed)
+      : indexed_(indexed), writer_(path, {{"tool", std::string("msmoe-sim")}, {"plan", describe_plan(program.plan)}}) {
+    static constexpr const char* kStreamNames[kNumStreams] = {"compute", "communication", "pipeline", "data parallel"};
+    for (int stage = 0; stage < static_cast<int>(program.stages.size()); ++stage) {
+      writer_.process_name(stage, "stage " + std::to_string(stage), stage);
+      for (int stream = 0; stream < kNumStreams; ++stream) writer_.thread_name(stage, stream, kStreamNames[stream], stream);
+    }
+  }
+
+  void add(const TaskRun& run) {
+    static constexpr const char* kKinds[] = {"gather", "forward", "backward", "reduce", "optimizer"};
+    const TaskOrigin& origin = indexed_.index.task(indexed_.job, run);
+    if (origin.op == nullptr) return;
+    const SlotOrigin& slot = indexed_.index.slot(run);
+    reports::TraceArgs args = {{"micro_batch", std::int64_t{slot.micro_batch}}, {"chunk", std::int64_t{slot.chunk}}};
+    if (origin.place >= 0) args.emplace_back("module", std::int64_t{origin.place});
+    if (origin.op->transfer.payload.count > 0) args.emplace_back("bytes", origin.op->transfer.payload.count);
+    if (origin.op->compute.flops.count > 0) args.emplace_back("flops", origin.op->compute.flops.count);
+    writer_.complete(run.device, static_cast<int>(origin.op->stream), origin.op->name, kKinds[static_cast<std::size_t>(slot.kind)],
+                     Duration{run.start_ps}, Duration{run.end_ps - run.start_ps}, args);
+  }
+  void finish() { writer_.finish(); }
+
+ private:
+  const IndexedJob& indexed_;
+  reports::TraceWriter writer_;
+};
+
+// The parts of each stage as the engine ran them. Slots join all their streams, so what the compute stream leaves of a
+// slot is exposed communication, and what slots leave of the step is waiting.
+void predict_exactly(Prediction& prediction, const Program& program, const Model& model, const CostModel& costs,
+                     const std::string& trace) {
+  const IndexedJob indexed = make_job(program, model, costs);
+  std::unique_ptr<TimelineWriter> timeline;
+  if (!trace.empty()) timeline = std::make_unique<TimelineWriter>(trace, program, indexed);
+  const std::size_t num_stages = program.stages.size();
+  std::vector<Parts> parts(num_stages);
+  std::vector<Duration> busy(num_stages), slots(num_stages);
+  const RunResult result = run(indexed.job, [&](const TaskRun& task) {
+    if (timeline) timeline->add(task);
+    const TaskOrigin& origin = indexed.index.task(indexed.job, task);
+    const auto device = static_cast<std::size_t>(task.device);
+    if (origin.op == nullptr || origin.op->stream != Stream::kCompute || origin.op->pass == Pass::kSync) return;
+    const Duration length{task.end_ps - task.start_ps};
+    if (origin.op->pass == Pass::kOptimizer) {
+      at(parts[device], TimePart::kOptimizer) += length;
+    } else {
+      add_run(parts[device], *origin.op, costs, length);
+      busy[device] += length;
+    }
+  });
+  if (timeline) timeline->finish();
+  for (std::size_t device = 0; device < num_stages; ++device) {
+    for (std::size_t slot = 0; slot < result.slot_end_ps[device].size(); ++slot) {
+      const SlotKind kind = indexed.index.slots[device][slot].kind;
+      if (kind == SlotKind::kForward || kind == SlotKind::kBackward)
+        slots[device] += Duration{result.slot_end_ps[device][slot] - result.slot_start_ps[device][slot]};
+    }
+  }
+  prediction.step = Duration{result.makespan_ps};
+  prediction.events = result.events;
+  prediction.busiest_stage =
+      static_cast<std::size_t>(std::max_element(slots.begin(), slots.end()) - slots.begin());
+  const std::size_t busiest = prediction.busiest_stage;
+  prediction.parts = parts[busiest];
+  at(prediction.parts, TimePart::kExposedCommunication) += std::max(Duration{}, slots[busiest] - busy[busiest]);
+  Duration accounted{};
+  for (const Duration part : prediction.parts) accounted += part;
+  at(prediction.parts, TimePart::kBubble) += prediction.step - accounted;
+}
+
+}  // namespace
+
+const char* time_part_name(TimePart part) {
+  static constexpr const char* kNames[kNumTimeParts] = {"dense GEMM",
+                                                        "expert GEMM",
+                                                        "attention",
+                                                        "elementwise",
+                                                        "recomputation",
+                                                        "exposed communication",
+                                                        "slowed by data traffic",
+                                                        "pipeline bubble",
+                                                        "exposed sends",
+                                                        "parameter gather",
+                                                        "gradient reduction",
+                                                        "optimizer"};
+  return kNames[static_cast<std::size_t>(part)];
+}
+
+double Prediction::tokens_per_step() const {
+  return static_cast<double>(plan.global_batch) * static_cast<double>(plan.seq_len);
+}
+double Prediction::tokens_per_second() const { return tokens_per_step() / to_seconds(step); }
+double Prediction::tokens_per_second_per_gpu() const { return tokens_per_second() / static_cast<double>(plan.gpus); }
+FlopsPerSecond Prediction::model_flops_per_gpu() const { return {flops_per_token.count * tokens_per_second_per_gpu()}; }
+double Prediction::mfu() const { return model_flops_per_gpu() / peak; }
+Duration Prediction::exposed_communication() const {
+  return part(TimePart::kExposedCommunication) + part(TimePart::kExposedSend) + part(TimePart::kParamGather) +
+         part(TimePart::kGradReduce);
+}
+
+Prediction predict(const Model& model, const Cluster& cluster, const Plan& plan, const PredictionOptions& options) {
+  const Program program = lower(model, cluster, plan, {.imbalance = options.imbalance});
+  const CostModel costs(cluster, plan);
+  Prediction prediction;
+  prediction.plan = plan;
+  prediction.parameters = count_parameters(model);
+  prediction.flops_per_token = flops_per_token(model, plan.seq_len);
+  prediction.peak = plan.precision == Precision::kFp8 ? cluster.gpu.fp8_peak : cluster.gpu.bf16_peak;
+  prediction.memory = plan_memory(model, cluster, program);
+
+  const PipelineTimes times = make_pipeline_times(program, model, costs);
+  Composer composer;
+  const Composition& composition = composer.compose(times);
+  prediction.step = Duration{composition.step_ps};
+  prediction.stages = composition.stages;
+  const auto busiest = std::max_element(composition.stages.begin(), composition.stages.end(),
+                                        [](const StageTimes& a, const StageTimes& b) { return a.busy_ps < b.busy_ps; });
+  prediction.busiest_stage = static_cast<std::size_t>(busiest - composition.stages.begin());
+  prediction.parts = stage_parts(program, costs, times, *busiest, prediction.busiest_stage);
+  if (options.exact || !options.trace.empty()) predict_exactly(prediction, program, model, costs, options.trace);
+  return prediction;
+}
+
+}  // namespace msmoe::simulator

@@ -1,0 +1,66 @@
+// Prediction: what one plan does, as far as the simulator knows: time, where it goes, memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/cluster.h"
+#include "core/memory_plan.h"
+#include "core/model.h"
+#include "core/plan.h"
+#include "simulator/compose.h"
+
+namespace msmoe::simulator {
+
+// Where the step of the busiest stage goes. Every moment belongs to one part, so the parts add up to the step.
+enum class TimePart : std::uint8_t {
+  kGemm,
+  kExpertGemm,
+  kAttention,
+  kElementwise,           // norms, RoPE, activations, routing, permutation, loss
+  kRecompute,             // of all kinds, in backward
+  kExposedCommunication,  // inside layers: nothing computes
+  kSlowdown,              // compute beside data-parallel traffic
+  kBubble,                // waits for other stages
+  kExposedSend,           // waits for messages on their way
+  kParamGather,
+  kGradReduce,
+  kOptimizer,  // gradient norm included
+};
+inline constexpr int kNumTimeParts = 12;
+const char* time_part_name(TimePart part);
+
+struct Prediction {
+  Plan plan;
+  ParameterCount parameters;
+  Flops flops_per_token;
+  FlopsPerSecond peak;  // dense, of the compute dtype: what MFU divides by
+  Duration step;
+  std::array<Duration, kNumTimeParts> parts{};
+  std::size_t busiest_stage = 0;
+  std::vector<StageTimes> stages;
+  MemoryReport memory;
+  std::int64_t events = 0;  // tasks that the engine ran; 0 on the fast path
+
+  Duration part(TimePart which) const { return parts[static_cast<std::size_t>(which)]; }
+  double tokens_per_step() const;
+  double tokens_per_second() const;
+  double tokens_per_second_per_gpu() const;
+  FlopsPerSecond model_flops_per_gpu() const;  // achieved
+  double mfu() const;
+  // Time in which the busiest stage only waits for data on wires, of any kind.
+  Duration exposed_communication() const;
+};
+
+struct PredictionOptions {
+  bool exact = false;        // every operator of every stage through the event engine
+  double imbalance = 1;      // rows of the most loaded expert rank over balanced rows
+  std::string trace;         // where to write the timeline (Chrome trace JSON); implies exact
+};
+
+// REQUIRES a valid plan (check_plan) of a model that can be planned. It need not fit.
+Prediction predict(const Model& model, const Cluster& cluster, const Plan& plan, const PredictionOptions& options = {});
+
+}  // namespace msmoe::simulator
