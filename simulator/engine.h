@@ -10,8 +10,8 @@
 // task i uses alone, and x_i its rate (1: as if alone). Holders (communication kernels, which keep the SMs they were
 // launched with) are served first, then the others, each class by progressive filling: all x_i of the class rise
 // together until one reaches 1 or a resource is full,  sum_i u_ir x_i <= 1  for each r; tasks on a full resource stop,
-// the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). As shares are floats, demands
-// that exceed a capacity by less than 1e-6 fit.
+// the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Shares are floats:
+// demands that exceed a capacity by less than 1e-6 fit.
 //
 // Times are integer picoseconds. Nothing depends on addresses or hashing: equal inputs give equal timelines.
 #pragma once

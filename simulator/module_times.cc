@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 #include "simulator/engine.h"
 
@@ -16,48 +17,66 @@ std::int64_t serial_ps(const std::vector<Operator>& operators, const CostModel& 
 
 bool alike(const ModuleParameters& a, const ModuleParameters& b) { return a.dense == b.dense && a.expert == b.expert; }
 
-// Shared resources may stop a task until the collective ends, so the collective must end.
-constexpr std::int64_t kMostSlowdown = 100;
-
 struct PassTimes {
   std::int64_t alone = 0, beside_data = 0;
 };
 
-// A module has nothing on the pipeline stream, so the collective stands there; the module's own data stream stays free.
+// Shared resources may stop a task until the operator beside it ends, so that one must end.
+constexpr double kMostSlowdown = 100;
+
+// A module has nothing on the pipeline stream, so the operator beside it stands there.
+std::int64_t beside_ps(const Block& block, std::int64_t alone, const DataShare& data) {
+  Task task;
+  task.alone_ps = static_cast<std::int64_t>(kMostSlowdown * static_cast<double>(alone));
+  task.share = data.share;
+  task.holder = data.holder;
+  task.stream = static_cast<std::uint8_t>(Stream::kPipeline);
+  Job job;
+  job.blocks = {block, {.tasks = {task}, .waits = {}}};
+  job.devices = {{1, 0}};
+  // Tasks that are slowed may happen to overlap better, which is no effect to build on.
+  return std::max(alone, run(job).slot_end_ps[0][1]);
+}
+
 PassTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data) {
   Job job;
   job.blocks = {make_block(operators, costs)};
   job.devices = {{0}};
   const std::int64_t alone = run(job).makespan_ps;
-  if (data == Shares{}) return {alone, alone};
+  if (data.empty() || alone == 0) return {alone, alone};
+  double done = 0, time = 0;  // passes of the module, in so much time
+  for (const DataShare& kind : data) {
+    done += kind.time_ps / static_cast<double>(beside_ps(job.blocks.front(), alone, kind));
+    time += kind.time_ps;
+  }
+  return {alone, std::max(alone, static_cast<std::int64_t>(time / done))};
+}
 
-  Task collective;
-  collective.alone_ps = kMostSlowdown * serial_ps(operators, costs);
-  collective.share = data;
-  collective.holder = true;
-  collective.stream = static_cast<std::uint8_t>(Stream::kPipeline);
-  job.blocks.emplace_back().tasks = {collective};
-  job.devices = {{1, 0}};
-  // With more tasks at once their order may change, in rare cases for the better.
-  return {alone, std::max(alone, run(job).slot_end_ps[0][1])};
+bool alike(const DataShare& a, const DataShare& b) {
+  constexpr float kDifference = 0.01F;
+  for (int r = 0; r < kNumResources; ++r) {
+    if (std::abs(a.share[r] - b.share[r]) > kDifference) return false;
+  }
+  return a.holder == b.holder;
 }
 
 }  // namespace
 
 Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs) {
-  std::array<double, kNumResources> used{};
-  double time = 0;
+  Shares shares;
   const ChunkSync sync = lower_sync(plan, parameters);
   for (const std::vector<Operator>* operators : {&sync.gather, &sync.reduce}) {
-    for (const Operator& op : *operators) {
-      const OperatorCost cost = costs.cost(op);
-      const auto length = static_cast<double>(cost.alone.count());
-      time += length;
-      for (int r = 0; r < kNumResources; ++r) used[r] += length * cost.share[r];
+    const Block block = make_block(*operators, costs);
+    for (const Task& task : block.tasks) {
+      const DataShare one{task.share, task.holder, static_cast<double>(task.alone_ps)};
+      const auto known = std::find_if(shares.begin(), shares.end(), [&](const DataShare& s) { return alike(s, one); });
+      if (known != shares.end()) {
+        known->time_ps += one.time_ps;
+      } else if (one.time_ps > 0) {
+        shares.push_back(one);
+      }
     }
   }
-  Shares shares{};
-  for (int r = 0; r < kNumResources && time > 0; ++r) shares[r] = std::min(1.0F, static_cast<float>(used[r] / time));
   return shares;
 }
 

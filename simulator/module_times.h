@@ -15,23 +15,29 @@
 
 namespace msmoe::simulator {
 
-using Shares = std::array<float, kNumResources>;
+// One kind of data-parallel operator: what it uses of each resource, and how long it runs in a step.
+struct DataShare {
+  std::array<float, kNumResources> share{};
+  bool holder = false;  // as Task::holder
+  double time_ps = 0;
+};
+using Shares = std::vector<DataShare>;
 
-// What the data-parallel collectives of these parameters use of each resource while they run: the mean over their time.
+// What the data-parallel operators for these parameters use. Operators that differ little are one kind.
 Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs);
 
 // One module, or all modules of a chunk. Times in picoseconds.
 struct ModuleTimes {
   std::int64_t forward = 0, backward = 0;
-  // With a data-parallel collective beside it all along.
+  // With data-parallel operators beside it all along.
   std::int64_t forward_beside_data = 0, backward_beside_data = 0;
   ModuleParameters parameters;
 
   ModuleTimes& operator+=(const ModuleTimes& other);
 };
 
-// By the event engine, the module alone on a device. Depends on the plan by what the module's operators and the data
-// shares depend on.
+// By the event engine, the module alone on a device; then with each kind of data-parallel operator beside it without
+// end. Over the kinds the module's rates are averaged, not its times: that is what it gets done while they take turns.
 ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data);
 
 struct ModelTimes {
