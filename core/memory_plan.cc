@@ -67,7 +67,7 @@ double activations_in_flight(const Plan& plan, const double* chunk_kept, std::in
 const char* memory_row_name(MemoryRow row) {
   static constexpr const char* kNames[kNumMemoryRows] = {
       "weights", "gradients",           "optimizer",     "activations", "workspace",
-      "logits",  "gathered parameters", "communication", "context",     "slack"};
+      "logits",  "gathered modules", "communication", "context",     "slack"};
   return kNames[static_cast<std::size_t>(row)];
 }
 
@@ -95,6 +95,9 @@ Contents contents_of(const Model& model, const Plan& plan) {
 }
 
 Bytes StageMemory::steady_peak() const { return std::accumulate(rows.begin(), rows.end(), Bytes{}); }
+Bytes StageMemory::states() const {
+  return (*this)[MemoryRow::kWeights] + (*this)[MemoryRow::kGradients] + (*this)[MemoryRow::kOptimizer];
+}
 Bytes StageMemory::total() const { return std::max(steady_peak(), resume_peak); }
 
 StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
@@ -130,13 +133,13 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
   memory[MemoryRow::kActivations] = {activations_in_flight(plan, chunk_kept.data(), memory.in_flight)};
   memory[MemoryRow::kWorkspace] = layer_peak;
   memory[MemoryRow::kLogits] = std::max(Bytes{}, head_peak - layer_peak);
-  if (plan.zero >= 3) memory[MemoryRow::kGathered] = per_rank(plan, largest, 2 * weight_bytes, false);
+  const double whole_bytes = (plan.zero >= 3 ? weight_bytes : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
+  memory[MemoryRow::kGathered] = per_rank(plan, largest, 2 * whole_bytes, false);
   memory[MemoryRow::kCommunication] = communicators(plan);
   memory[MemoryRow::kReserved] = cluster.reserved_memory;
   memory[MemoryRow::kSlack] =
       (memory[MemoryRow::kActivations] + memory[MemoryRow::kWorkspace] + memory[MemoryRow::kLogits]) * kSlackFraction;
-  memory.resume_peak = memory[MemoryRow::kWeights] + memory[MemoryRow::kGradients] + memory[MemoryRow::kOptimizer] +
-                       memory[MemoryRow::kCommunication] + memory[MemoryRow::kReserved] +
+  memory.resume_peak = memory.states() + memory[MemoryRow::kCommunication] + memory[MemoryRow::kReserved] +
                        per_rank(plan, largest, weight_bytes + state_bytes, plan.zero >= 1);
   return memory;
 }

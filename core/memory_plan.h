@@ -26,7 +26,7 @@ enum class MemoryRow : std::uint8_t {
   kActivations,
   kWorkspace,
   kLogits,         // of the head, beyond the workspace of the layers
-  kGathered,       // ZeRO-3: the module in use and the next one, whole
+  kGathered,       // ZeRO-3: weights of the module in use and the next one, whole; ZeRO-2 and 3: their gradients
   kCommunication,  // NCCL buffers, one set a communicator
   kReserved,       // CUDA context and library handles
   kSlack,          // allocator rounding and fragmentation
@@ -64,7 +64,8 @@ struct StageMemory {
   Bytes operator[](MemoryRow row) const { return rows[static_cast<std::size_t>(row)]; }
   // The arena is laid out before the first step, moments included: step 1 holds what every later step holds.
   Bytes steady_peak() const;
-  Bytes total() const;  // the larger of both peaks
+  Bytes total() const;   // the larger of both peaks
+  Bytes states() const;  // weights, gradients and optimizer states
 };
 
 // REQUIRES a valid plan. No allocation: planners call it millions of times.

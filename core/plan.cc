@@ -41,6 +41,14 @@ std::int64_t Plan::layers_of(std::int64_t virtual_stage, std::int64_t num_layers
   return everywhere + (has_extra ? 1 : 0);
 }
 
+std::string short_plan(const Plan& plan) {
+  std::string text = fmt::format("{} mb{}", degrees(plan), plan.micro_batch);
+  if (plan.expert_ranks() > 1) text += fmt::format(" {}", choice_name(kDispatchChoices, plan.dispatch));
+  if (plan.zero != 1) text += fmt::format(" zero{}", plan.zero);
+  return text + fmt::format(" recompute={} overlap={}", recompute_name(plan.recompute),
+                            choice_name(kOverlapChoices, plan.in_layer_overlap));
+}
+
 std::string describe_plan(const Plan& plan) {
   std::string text = degrees(plan);
   text += fmt::format(", {} GPUs, {} sequences of {} a step, micro-batch {}", plan.gpus, plan.global_batch,

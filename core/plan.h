@@ -154,6 +154,8 @@ std::string plan_fields_help();  // one line a field, for --help: its name, what
 
 // "SP8 EP8 PP15 VPP2 DP12, micro-batch 1, ..." for people
 std::string describe_plan(const Plan& plan);
+// "SP8 EP8 PP15 VPP2 DP12 mb1 ag_rs recompute=selective overlap=intra": what tells plans for one question apart.
+std::string short_plan(const Plan& plan);
 
 // ---- Validity (facts: Megatron-LM's own checks; each rule names its origin).
 // Which trainer has to accept the plan; the rules differ in a few places.

@@ -8,8 +8,9 @@
 //
 // A round of fewer than pp micro-batches can deadlock: with pp = 4, vpp = 3, m = 5 in rounds of 4 and 1, stage 0 waits
 // for a forward of stage 3 that comes after a backward which needs stage 0. So g is the smallest number from pp on
-// that leaves no last round, or one of pp micro-batches or more; the same rule and the same order as Megatron-LM's
-// (microbatch_group_size_per_vp_stage, https://github.com/NVIDIA/Megatron-LM, core/pipeline_parallel/schedules.py).
+// that leaves no last round, or one of pp micro-batches or more. Megatron-LM has the same order and the same limit on
+// its last round, and takes g as microbatch_group_size_per_vp_stage (https://github.com/NVIDIA/Megatron-LM,
+// core/pipeline_parallel/schedules.py).
 #pragma once
 
 #include <cstdint>

@@ -160,11 +160,13 @@ bool MeshTable::Cursor::is_valid() const {
   return msmoe::is_valid(table_.question_.model, table_.question_.cluster, plan_);
 }
 
-Bytes MeshTable::Cursor::memory() {
+StageMemory MeshTable::Cursor::memory() {
   const auto& modules = table_.modules(variant_idx_, plan_).memory;
-  Bytes worst;
-  for (const std::int64_t stage : memory_stages_)
-    worst = std::max(worst, stage_memory(table_.question_.cluster, plan_, contents_, modules, stage).total());
+  StageMemory worst;
+  for (const std::int64_t stage : memory_stages_) {
+    StageMemory memory = stage_memory(table_.question_.cluster, plan_, contents_, modules, stage);
+    if (memory.total() > worst.total()) worst = memory;
+  }
   return worst;
 }
 

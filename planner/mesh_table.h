@@ -33,7 +33,7 @@ class MeshTable {
     void move_to_pipeline(int pipeline_idx);
     void move_to_variant(int variant_idx);
     bool is_valid() const;
-    Bytes memory();            // of the worst stage
+    StageMemory memory();      // of the worst stage
     std::int64_t bound_ps();   // no more than step_ps()
     std::int64_t step_ps();
     const Plan& plan() const { return plan_; }

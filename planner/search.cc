@@ -32,7 +32,7 @@ bool before(const Candidate& a, const Candidate& b) {
 
 struct Screened {
   std::vector<Candidate> fit, too_big;
-  std::int64_t considered = 0, invalid = 0, over_memory = 0;
+  std::int64_t considered = 0, invalid = 0, over_memory = 0, over_by_states = 0;
   std::map<std::string, std::int64_t> rejections;
 };
 
@@ -73,13 +73,17 @@ Screened screen(const Question& question, MeshTable& table, std::int32_t mesh_id
     for (std::size_t variant = 0; variant < table.variants().size(); ++variant) {
       if (!valid[variant]) continue;
       cursor.move_to_variant(static_cast<int>(variant));
-      Candidate candidate{.memory = cursor.memory().count,
+      const StageMemory memory = cursor.memory();
+      Candidate candidate{.memory = memory.total().count,
                           .mesh = mesh_idx,
                           .pipeline = static_cast<std::int32_t>(pipeline),
                           .variant = static_cast<std::int32_t>(variant)};
       candidate.bound_ps = cursor.bound_ps();
       const bool fits = candidate.memory <= usable;
-      if (!fits) ++result.over_memory;
+      if (!fits) {
+        ++result.over_memory;
+        result.over_by_states += memory.states().count > usable;
+      }
       (fits ? result.fit : result.too_big).push_back(candidate);
     }
   }
@@ -130,6 +134,7 @@ class Search {
       result_.considered += part.considered;
       result_.invalid += part.invalid;
       result_.over_memory += part.over_memory;
+      result_.over_by_states += part.over_by_states;
       for (const auto& [rule, count] : part.rejections) result_.rejections[rule] += count;
     }
     std::sort(fit_.begin(), fit_.end(), [](const Candidate& a, const Candidate& b) {
@@ -262,7 +267,7 @@ std::optional<Scored> Search::score(const Plan& plan) const {
   MeshTable::Cursor cursor(table);
   cursor.move_to_pipeline(0);
   cursor.move_to_variant(0);
-  const Bytes memory = cursor.memory();
+  const Bytes memory = cursor.memory().total();
   if (memory > question_.cluster.gpu.memory) return std::nullopt;
   return Scored{plan, Duration{cursor.step_ps()}, memory};
 }

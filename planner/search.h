@@ -49,7 +49,8 @@ struct SearchResult {
   std::vector<NearMiss> near_misses;
   std::int64_t considered = 0;  // plans of the space
   std::int64_t invalid = 0;
-  std::int64_t over_memory = 0;
+  std::int64_t over_memory = 0;     // valid, but too big
+  std::int64_t over_by_states = 0;  // of these, by weights, gradients and optimizer states alone
   std::int64_t simulated = 0;
   std::map<std::string, std::int64_t> rejections;  // by the first rule broken
   double seconds = 0;

@@ -23,10 +23,12 @@ AttentionLowering::AttentionLowering(const LayerContext& context, const Attentio
 
   rows_ = context_.dense_rows();
   const double query_heads = heads / context_.weight_split() * (attention.output_gate ? 2 : 1);
+  // A layer that shares its keys and values with the one before reads what that one kept (cross-layer attention).
+  const double own_kv = attention.shares_kv ? 0 : qk + value;
   const double projected_kv = std::max(1.0, kv_heads / context_.weight_split());
-  qkv_width_ = query_heads * qk + projected_kv * (qk + value);
-  exchange_width_ = heads * qk + std::max(kv_heads, degree) * (qk + value);
-  head_qkv_width_ = heads_ * qk + kv_heads_ * (qk + value);
+  qkv_width_ = query_heads * qk + projected_kv * own_kv;
+  exchange_width_ = heads * qk + std::max(kv_heads, degree) * own_kv;
+  head_qkv_width_ = heads_ * qk + kv_heads_ * own_kv;
   latent_width_ = static_cast<double>(attention.query_rank + attention.kv_rank + attention.rope_dim);
 }
 

@@ -1,0 +1,210 @@
+#include "simulator/prediction_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/plan_names.h"
+#include "core/units_text.h"
+#include "core/version.h"
+#include "reports/bars.h"
+#include "reports/text.h"
+
+namespace msmoe::simulator {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kTrillion = 1e12;
+
+double margin(const MemoryReport& memory) { return (memory.usable - memory.worst().total()).count; }
+
+std::string in_gib(double bytes) { return fmt::format("{:.1f} GiB", bytes / kGiB); }
+
+ordered_json memory_json(const MemoryReport& memory) {
+  const StageMemory& worst = memory.worst();
+  ordered_json json = {{"total", worst.steady_peak().count}};
+  for (int row = 0; row < kNumMemoryRows; ++row)
+    json[memory_row_key(static_cast<MemoryRow>(row))] = worst[static_cast<MemoryRow>(row)].count;
+  json["resume_peak"] = worst.resume_peak.count;
+  json["usable"] = memory.usable.count;
+  json["margin"] = margin(memory);
+  json["fits"] = memory.fits();
+  json["worst_stage"] = memory.worst_stage;
+  json["in_flight"] = worst.in_flight;
+  json["host_per_node"] = memory.host_per_node.count;
+  return json;
+}
+
+ordered_json parts_json(const Prediction& prediction) {
+  ordered_json json;
+  for (int part = 0; part < kNumTimeParts; ++part)
+    json[time_part_key(static_cast<TimePart>(part))] = to_seconds(prediction.part(static_cast<TimePart>(part)));
+  return json;
+}
+
+ordered_json model_json(const Prediction& prediction, const Model& model) {
+  return {{"name", model.name},
+          {"family", model.family},
+          {"parameters", prediction.parameters.total},
+          {"active_parameters", prediction.parameters.active},
+          {"predict_layer_parameters", prediction.parameters.predict_layers},
+          {"flops_per_token", prediction.flops_per_token.count},
+          {"defaulted", model.defaulted}};
+}
+
+ordered_json optional_json(const std::optional<double>& value) { return value ? ordered_json(*value) : nullptr; }
+
+ordered_json cluster_json(const Cluster& cluster) {
+  return {{"name", cluster.name},
+          {"gpu", cluster.gpu.name},
+          {"bf16_peak_flops_per_second", cluster.gpu.bf16_peak.count},
+          {"fp8_peak_flops_per_second", cluster.gpu.fp8_peak.count},
+          {"memory_bytes", cluster.gpu.memory.count},
+          {"hbm_bytes_per_second", cluster.gpu.hbm.count},
+          {"gpus_per_node", cluster.gpus_per_node},
+          {"nvlink_bytes_per_second", cluster.nvlink.count},
+          {"nics_per_node", cluster.nics_per_node},
+          {"nic_bytes_per_second", cluster.nic.count},
+          {"measured_collectives", cluster.collectives.size()},
+          {"price_per_gpu_hour", optional_json(cluster.price_per_gpu_hour)}};
+}
+
+std::string time_bars(const Prediction& prediction) {
+  std::vector<reports::Bar> bars;
+  for (int part = 0; part < kNumTimeParts; ++part) {
+    const Duration time = prediction.part(static_cast<TimePart>(part));
+    if (time > Duration{})
+      bars.push_back({time_part_name(static_cast<TimePart>(part)), to_seconds(time), format_duration(time)});
+  }
+  return reports::render_bars(bars, {.whole = to_seconds(prediction.step)});
+}
+
+std::string memory_bars(const MemoryReport& memory) {
+  std::vector<reports::Bar> bars;
+  for (int row = 0; row < kNumMemoryRows; ++row) {
+    const Bytes size = memory.worst()[static_cast<MemoryRow>(row)];
+    if (size.count > 0) bars.push_back({memory_row_name(static_cast<MemoryRow>(row)), size.count, in_gib(size.count)});
+  }
+  return reports::render_bars(bars, {.whole = memory.usable.count});
+}
+
+std::string headline(const Prediction& prediction, const Model& model, const Cluster& cluster,
+                     const reports::Style& style) {
+  return style.bold(fmt::format("{} on {} x {}", reports::printable(model.name),
+                                reports::with_commas(prediction.plan.gpus), reports::printable(cluster.gpu.name))) +
+         fmt::format("\n{}\n", describe_plan(prediction.plan));
+}
+
+std::string speed(const Prediction& prediction, const reports::Style& style) {
+  const char* precision = choice_name(kPrecisionChoices, prediction.plan.precision);
+  return fmt::format("  step                {}\n", style.bold(format_duration(prediction.step))) +
+         fmt::format("  tokens/s            {}\n", format_count(prediction.tokens_per_second())) +
+         fmt::format("  tokens/s per GPU    {}\n", format_count(prediction.tokens_per_second_per_gpu())) +
+         fmt::format("  model FLOPs         {:.1f} TFLOPS per GPU, {:.1f}% of {:.0f} (dense {})\n",
+                     prediction.model_flops_per_gpu().count / 1e12, 100 * prediction.mfu(),
+                     prediction.peak.count / 1e12, precision);
+}
+
+std::string training(const Prediction& prediction, const Cluster& cluster, double tokens) {
+  const RunCost cost = run_cost(prediction, cluster, tokens);
+  std::string text = fmt::format("  {:<20}{:.1f} days, {} GPU-hours", format_count(tokens) + " tokens", cost.days,
+                                 format_count(cost.gpu_hours));
+  if (cost.usd) text += fmt::format(", ${} at ${} a GPU-hour", format_count(*cost.usd), *cluster.price_per_gpu_hour);
+  return text + "; restarts not counted\n";
+}
+
+}  // namespace
+
+const char* time_part_key(TimePart part) {
+  static constexpr const char* kKeys[kNumTimeParts] = {
+      "gemm",     "expert_gemm", "attention",     "elementwise",  "recompute",   "exposed_communication",
+      "slowdown", "bubble",      "exposed_sends", "param_gather", "grad_reduce", "optimizer"};
+  return kKeys[static_cast<std::size_t>(part)];
+}
+
+const char* memory_row_key(MemoryRow row) {
+  static constexpr const char* kKeys[kNumMemoryRows] = {
+      "parameters", "gradients",           "optimizer",     "activations", "workspace",
+      "logits",     "gathered_parameters", "communication", "reserved",    "slack"};
+  return kKeys[static_cast<std::size_t>(row)];
+}
+
+RunCost run_cost(const Prediction& prediction, const Cluster& cluster, double tokens) {
+  RunCost cost;
+  const double hours = tokens / prediction.tokens_per_second() / 3600;
+  cost.days = hours / 24;
+  cost.gpu_hours = hours * static_cast<double>(prediction.plan.gpus);
+  if (cluster.price_per_gpu_hour) cost.usd = cost.gpu_hours * *cluster.price_per_gpu_hour;
+  return cost;
+}
+
+ordered_json to_json(const Prediction& prediction, const Model& model, const Cluster& cluster,
+                     std::optional<double> tokens) {
+  const RunCost trillion = run_cost(prediction, cluster, kTrillion);
+  ordered_json json = {{"schema_version", kOutputSchemaVersion},
+                       {"version", kVersion},
+                       {"step_seconds", to_seconds(prediction.step)},
+                       {"tokens_per_second", prediction.tokens_per_second()},
+                       {"tokens_per_second_per_gpu", prediction.tokens_per_second_per_gpu()},
+                       {"model_tflops_per_gpu", prediction.model_flops_per_gpu().count / 1e12},
+                       {"mfu", prediction.mfu()},
+                       {"memory_bytes_per_gpu", memory_json(prediction.memory)},
+                       {"exposed_communication_seconds", to_seconds(prediction.exposed_communication())},
+                       {"bubble_seconds", to_seconds(prediction.part(TimePart::kBubble))},
+                       {"busiest_stage", prediction.busiest_stage},
+                       {"time_parts_seconds", parts_json(prediction)},
+                       {"gpu_hours_per_trillion_tokens", trillion.gpu_hours},
+                       {"usd_per_trillion_tokens", optional_json(trillion.usd)},
+                       {"events", prediction.events},
+                       {"model", model_json(prediction, model)},
+                       {"cluster", cluster_json(cluster)},
+                       {"plan", ordered_json::parse(plan_to_json(prediction.plan))},
+                       {"warnings", plan_warnings(model, cluster, prediction.plan)}};
+  if (tokens) {
+    const RunCost cost = run_cost(prediction, cluster, *tokens);
+    json["training"] = {
+        {"tokens", *tokens}, {"days", cost.days}, {"gpu_hours", cost.gpu_hours}, {"usd", optional_json(cost.usd)}};
+  }
+  return json;
+}
+
+std::string describe_fit(const MemoryReport& memory) {
+  const double left = margin(memory);
+  return memory.fits() ? fmt::format("fits, {} to spare", in_gib(left))
+                       : fmt::format("does not fit: {} over on stage {}", in_gib(-left), memory.worst_stage);
+}
+
+std::vector<std::string> prediction_notes(const Prediction& prediction, const Model& model, const Cluster& cluster) {
+  const Software& software = prediction.plan.software;
+  std::vector<std::string> notes = {fmt::format("kernel times: {} x the microbenchmarks, as of {} ({})",
+                                                software.kernel_time_scale, reports::printable(software.name),
+                                                reports::printable(software.source))};
+  for (const std::string& warning : plan_warnings(model, cluster, prediction.plan))
+    notes.push_back("warning: " + warning);
+  return notes;
+}
+
+std::string to_text(const Prediction& prediction, const Model& model, const Cluster& cluster,
+                    std::optional<double> tokens, const reports::Style& style) {
+  const MemoryReport& memory = prediction.memory;
+  std::string text = headline(prediction, model, cluster, style) + "\n" + speed(prediction, style);
+  if (tokens) text += training(prediction, cluster, *tokens);
+  text +=
+      "\n" + style.bold(fmt::format("Where the time goes (stage {}, the busiest)", prediction.busiest_stage)) + "\n";
+  text += time_bars(prediction);
+  text += "\n" + style.bold(fmt::format("Where the memory goes (stage {}, the worst)", memory.worst_stage)) + "\n";
+  text += memory_bars(memory);
+  text += fmt::format("{} of {}: {}\n", in_gib(memory.worst().total().count), in_gib(memory.usable.count),
+                      style.bold(describe_fit(memory)));
+  if (memory.worst().resume_peak > memory.worst().steady_peak())
+    text += fmt::format("the peak is at resuming from a checkpoint; a step needs {}\n",
+                        in_gib(memory.worst().steady_peak().count));
+  if (memory.host_per_node.count > 0)
+    text += fmt::format("host memory: {} a node\n", in_gib(memory.host_per_node.count));
+  text += "\n";
+  for (const std::string& note : prediction_notes(prediction, model, cluster)) text += note + "\n";
+  return text;
+}
+
+}  // namespace msmoe::simulator

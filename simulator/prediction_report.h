@@ -1,0 +1,40 @@
+// How a prediction reads: as JSON for programs, as text for people. docs/output.md lists every name.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cluster.h"
+#include "core/model.h"
+#include "reports/style.h"
+#include "simulator/prediction.h"
+
+namespace msmoe::simulator {
+
+inline constexpr int kOutputSchemaVersion = 1;  // of what --json prints
+
+// Keys of JSON objects and of CSV columns.
+const char* time_part_key(TimePart part);
+const char* memory_row_key(MemoryRow row);
+
+// What a training run of so many tokens takes at this speed, without restarts.
+struct RunCost {
+  double days = 0, gpu_hours = 0;
+  std::optional<double> usd;  // where the cluster states a price
+};
+RunCost run_cost(const Prediction& prediction, const Cluster& cluster, double tokens);
+
+// tokens: of the whole training; adds its days, GPU-hours and cost.
+nlohmann::ordered_json to_json(const Prediction& prediction, const Model& model, const Cluster& cluster,
+                               std::optional<double> tokens = {});
+std::string to_text(const Prediction& prediction, const Model& model, const Cluster& cluster,
+                    std::optional<double> tokens, const reports::Style& style);
+
+// "fits, 17.5 GiB to spare" or "does not fit: 3.1 GiB over on stage 0".
+std::string describe_fit(const MemoryReport& memory);
+// A line each, for standard error or below the answer.
+std::vector<std::string> prediction_notes(const Prediction& prediction, const Model& model, const Cluster& cluster);
+
+}  // namespace msmoe::simulator
