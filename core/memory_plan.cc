@@ -1,9 +1,11 @@
 #include "core/memory_plan.h"
 
 #include <algorithm>
+#include <cassert>
 #include <numeric>
 
 #include "core/group.h"
+#include "core/plan_names.h"
 #include "core/schedule.h"
 
 namespace msmoe {
@@ -65,9 +67,9 @@ double activations_in_flight(const Plan& plan, const double* chunk_kept, std::in
 }  // namespace
 
 const char* memory_row_name(MemoryRow row) {
-  static constexpr const char* kNames[kNumMemoryRows] = {
-      "weights", "gradients",           "optimizer",     "activations", "workspace",
-      "logits",  "gathered modules", "communication", "context",     "slack"};
+  static constexpr const char* kNames[kNumMemoryRows] = {"weights",   "gradients", "optimizer",        "activations",
+                                                         "workspace", "logits",    "gathered modules", "communication",
+                                                         "context",   "slack"};
   return kNames[static_cast<std::size_t>(row)];
 }
 
@@ -102,7 +104,7 @@ Bytes StageMemory::total() const { return std::max(steady_peak(), resume_peak); 
 
 StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
                          const std::vector<ModuleMemory>& modules, std::int64_t stage) {
-  constexpr std::int64_t kMostChunks = 64;
+  assert(plan.vpp <= kMostChunks);
   std::array<double, kMostChunks> chunk_kept{};
   ModuleParameters parameters, largest;
   Bytes layer_peak, head_peak;
@@ -115,7 +117,7 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
       parameters.expert += count * module.parameters.expert;
       largest.dense = std::max(largest.dense, module.parameters.dense);
       largest.expert = std::max(largest.expert, module.parameters.expert);
-      chunk_kept[static_cast<std::size_t>(std::min(chunk, kMostChunks - 1))] += count * module.kept.count;
+      chunk_kept[static_cast<std::size_t>(chunk)] += count * module.kept.count;
       Bytes& peak = module.kind == ModuleKind::kHead ? head_peak : layer_peak;
       peak = std::max({peak, module.forward_peak, module.backward_peak});
     }

@@ -86,6 +86,10 @@ inline constexpr std::int64_t kLargestDegree = 1'000'000;
 inline constexpr std::int64_t kLargestBatch = 1'000'000'000;
 inline constexpr std::int64_t kLargestSeqLen = std::int64_t{1} << 30;
 
+// Bounds on what is simulated slot by slot; published runs stay below 2,000 and 24.
+inline constexpr std::int64_t kMostMicroBatches = 65536;
+inline constexpr std::int64_t kMostChunks = 64;
+
 struct IntegerBounds {
   const char* name;
   std::int64_t Plan::*member;

@@ -118,6 +118,8 @@ bool ulysses_zigzag_divides(const RuleCase& c) {
          divides(2 * c.split * c.context, c.plan.seq_len);
 }
 bool batch_divides(const RuleCase& c) { return c.dp == 0 || c.micro_batches > 0; }
+bool micro_batches_are_countable(const RuleCase& c) { return c.micro_batches <= kMostMicroBatches; }
+bool chunks_are_countable(const RuleCase& c) { return c.plan.vpp <= kMostChunks; }
 
 // ---- Pipeline
 
@@ -183,6 +185,8 @@ constexpr std::array kRules = {
     Rule{"seq_len % attention ranks", kForAll, sequence_splits, sentence::sequence_split},
     Rule{"seq_len % (2 * sp)", kForMegatron, ulysses_zigzag_divides, sentence::ulysses_zigzag},
     Rule{"global_batch % (micro_batch * dp)", kForAll, batch_divides, sentence::batch},
+    Rule{"too many micro-batches", kForMsmoe, micro_batches_are_countable, sentence::too_many_micro_batches},
+    Rule{"too many chunks", kForMsmoe, chunks_are_countable, sentence::too_many_chunks},
     Rule{"schedule and vpp", kForAll, schedule_fits_chunks, sentence::schedule},
     Rule{"interleaved needs pp > 1", kForAll, interleaved_has_stages, sentence::interleaved_stages},
     Rule{"interleaved needs micro-batches >= pp", kForAll, interleaved_has_micro_batches,

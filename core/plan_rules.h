@@ -85,6 +85,8 @@ std::string zigzag(const RuleCase& c);
 std::string sequence_split(const RuleCase& c);
 std::string ulysses_zigzag(const RuleCase& c);
 std::string batch(const RuleCase& c);
+std::string too_many_micro_batches(const RuleCase& c);
+std::string too_many_chunks(const RuleCase& c);
 std::string schedule(const RuleCase& c);
 std::string interleaved_stages(const RuleCase& c);
 std::string interleaved_micro_batches(const RuleCase& c);

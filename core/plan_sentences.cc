@@ -300,6 +300,18 @@ std::string batch(const RuleCase& c) {
       mesh(c.plan), nearest_multiples(c.plan.global_batch, round));
 }
 
+std::string too_many_micro_batches(const RuleCase& c) {
+  return fmt::format(
+      "{} micro-batches per pipeline and step are more than the {} that msmoe follows; use a larger "
+      "micro_batch, more data parallelism than DP={}, or a smaller global_batch",
+      c.micro_batches, kMostMicroBatches, c.dp);
+}
+
+std::string too_many_chunks(const RuleCase& c) {
+  return fmt::format("VPP={} chunks a stage are more than the {} that msmoe follows; use VPP={} or fewer", c.plan.vpp,
+                     kMostChunks, kMostChunks);
+}
+
 std::string schedule(const RuleCase& c) {
   if (c.plan.vpp == 1) return "schedule=interleaved needs more than VPP=1 chunk a stage; use VPP=2 or schedule=1f1b";
   return fmt::format("schedule=1f1b runs one chunk a stage, not VPP={}; use schedule=interleaved or VPP=1", c.plan.vpp);

@@ -44,9 +44,8 @@ Answer answer(const Question& question, const SearchHooks& hooks) {
   result.references = find_references(question);
   for (const Alternative& alternative : result.search.alternatives)
     result.losses.push_back(explain_loss(question, alternative, result.best.front()));
-  std::stable_sort(result.losses.begin(), result.losses.end(), [](const Loss& a, const Loss& b) {
-    return a.alternative.best.step < b.alternative.best.step;
-  });
+  std::stable_sort(result.losses.begin(), result.losses.end(),
+                   [](const Loss& a, const Loss& b) { return a.alternative.best.step < b.alternative.best.step; });
   return result;
 }
 

@@ -27,7 +27,7 @@ struct Answer {
   SearchResult search;
   std::vector<simulator::Prediction> best;  // as search.best
   std::vector<Reference> references;
-  std::vector<Loss> losses;                 // the nearest first
+  std::vector<Loss> losses;  // the nearest first
 };
 
 Answer answer(const Question& question, const SearchHooks& hooks = {});

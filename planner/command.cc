@@ -45,21 +45,22 @@ Objective parse_objective(const std::string& name) {
   if (name == "cost") return Objective::kCost;
   if (name == "memory") return Objective::kMemory;
   const std::string nearest = nearest_word(name, {"time", "cost", "memory"});
-  throw UserError("", "--objective", "'" + name + "' is not an objective",
-                  (nearest.empty() ? "" : "did you mean '" + nearest + "'? ") + std::string("allowed: time, cost, memory"));
+  throw UserError(
+      "", "--objective", "'" + name + "' is not an objective",
+      (nearest.empty() ? "" : "did you mean '" + nearest + "'? ") + std::string("allowed: time, cost, memory"));
 }
 
 Question read_question(const Command& command) {
   Plan base;
   base.model = command.model;
   base.cluster = command.cluster;
-  base.gpus = positive_count(command.gpus, "--gpus");
-  base.global_batch = positive_count(command.global_batch, "--global-batch");
-  base.seq_len = positive_count(command.seq_len, "--seq-len");
+  set_plan_field(base, "gpus", command.gpus);
+  set_plan_field(base, "global_batch", command.global_batch);
+  set_plan_field(base, "seq_len", command.seq_len);
   set_plan_field(base, "precision", command.precision);
   if (base.precision == Precision::kFp8) base.act_wire = WireFormat::kFp8;
-  Question question =
-      make_question(find_model(command.model), find_cluster(command.cluster), std::move(base), parse_fixes(command.fix));
+  Question question = make_question(find_model(command.model), find_cluster(command.cluster), std::move(base),
+                                    parse_fixes(command.fix));
   question.objective = parse_objective(command.objective);
   question.top = command.top;
   question.jobs = command.jobs > 0 ? command.jobs : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

@@ -12,12 +12,12 @@ struct Command {
   std::string gpus, global_batch, seq_len;  // numbers as people write them: "1440", "128k"
   std::string tokens;                       // "15T"; empty: none
   std::string precision = "bf16";
-  std::string fix;                          // "key=value,..."
+  std::string fix;  // "key=value,..."
   std::string objective = "time";
-  std::string output;                       // plan.json; empty: none
-  std::string trace;                        // timeline of the best plan; empty: none
+  std::string output;  // plan.json; empty: none
+  std::string trace;   // timeline of the best plan; empty: none
   int top = 5;
-  int jobs = 0;                             // 0: one a core
+  int jobs = 0;  // 0: one a core
   bool json = false, explain = false;
 };
 

@@ -58,9 +58,7 @@ const MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan&
   return entry;
 }
 
-MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.question_.base) {
-  apply(table.mesh_, plan_);
-}
+MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.question_.base) { apply(table.mesh_, plan_); }
 
 void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   pipeline_idx_ = pipeline_idx;
@@ -70,13 +68,18 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   contents_ = contents_of(question.model, plan_);
   const std::int64_t virtual_stages = plan_.virtual_stages();
   const auto width = static_cast<std::size_t>(contents_.num_modules);
-  auto content = [&](std::int64_t v) { return contents_.counts.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(v) * width); };
-  auto same = [&](std::int64_t a, std::int64_t b) { return std::equal(content(a), content(a) + static_cast<std::ptrdiff_t>(width), content(b)); };
+  auto content = [&](std::int64_t v) {
+    return contents_.counts.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(v) * width);
+  };
+  auto same = [&](std::int64_t a, std::int64_t b) {
+    return std::equal(content(a), content(a) + static_cast<std::ptrdiff_t>(width), content(b));
+  };
 
   class_of_.clear();
   class_example_.clear();
   for (std::int64_t v = 0; v < virtual_stages; ++v) {
-    auto found = std::find_if(class_example_.rbegin(), class_example_.rend(), [&](int example) { return same(example, v); });
+    auto found =
+        std::find_if(class_example_.rbegin(), class_example_.rend(), [&](int example) { return same(example, v); });
     if (found == class_example_.rend()) {
       class_of_.push_back(static_cast<int>(class_example_.size()));
       class_example_.push_back(static_cast<int>(v));
@@ -133,7 +136,8 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
     ModuleParameters sum;
     for (std::int64_t chunk = 0; chunk < plan_.vpp; ++chunk) {
-      const ModuleParameters& part = class_parameters[static_cast<std::size_t>(class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)])];
+      const ModuleParameters& part =
+          class_parameters[static_cast<std::size_t>(class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)])];
       sum.dense += part.dense;
       sum.expert += part.expert;
     }

@@ -33,8 +33,8 @@ class MeshTable {
     void move_to_pipeline(int pipeline_idx);
     void move_to_variant(int variant_idx);
     bool is_valid() const;
-    StageMemory memory();      // of the worst stage
-    std::int64_t bound_ps();   // no more than step_ps()
+    StageMemory memory();     // of the worst stage
+    std::int64_t bound_ps();  // no more than step_ps()
     std::int64_t step_ps();
     const Plan& plan() const { return plan_; }
 
@@ -45,8 +45,8 @@ class MeshTable {
     Plan plan_;
     int pipeline_idx_ = -1, variant_idx_ = -1;
     Contents contents_;
-    std::vector<int> class_of_;              // per virtual stage: virtual stages of equal content share a class
-    std::vector<int> class_example_;         // a virtual stage of each class
+    std::vector<int> class_of_;                // per virtual stage: virtual stages of equal content share a class
+    std::vector<int> class_example_;           // a virtual stage of each class
     std::vector<std::int64_t> memory_stages_;  // stages that can be worst: the first of each run of equal contents
     simulator::PipelineTimes times_;
     simulator::Composer composer_;
@@ -57,7 +57,8 @@ class MeshTable {
     bool lowered = false;
     std::int64_t for_pp = 0;  // ZeRO-2 and 3: the stages its data groups were made for
     std::vector<ModuleMemory> memory;
-    std::vector<simulator::ModuleTimes> times;  // alone; data-parallel traffic beside them is added where a plan is composed
+    std::vector<simulator::ModuleTimes>
+        times;  // alone; data-parallel traffic beside them is added where a plan is composed
     std::int64_t send_ps = 0;
   };
   const VariantModules& modules(int variant_idx, const Plan& plan);

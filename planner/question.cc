@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/simulable.h"
 #include "core/units_text.h"
 
 namespace msmoe::planner {
@@ -15,8 +16,9 @@ Question make_question(Model model, Cluster cluster, Plan base,
                        const std::vector<std::pair<std::string, std::string>>& fixes) {
   if (!model.can_be_planned()) {
     throw UserError(model.name, "model_type",
-                    model.family + " has layers that are neither attention nor a feed-forward (linear attention or "
-                                   "state space): they are counted, but cannot be planned yet",
+                    model.family +
+                        " has layers that are neither attention nor a feed-forward (linear attention or "
+                        "state space): they are counted, but cannot be planned yet",
                     "models with softmax attention in every layer can");
   }
   Question question;
@@ -37,6 +39,7 @@ Question make_question(Model model, Cluster cluster, Plan base,
     }
     question.fixed.push_back(key);
   }
+  require_simulable(model, cluster, base, "");
   question.model = std::move(model);
   question.cluster = std::move(cluster);
   question.base = std::move(base);

@@ -20,7 +20,7 @@ struct Question {
   Cluster cluster;
   // gpus, global_batch, seq_len, precision, and every field that --fix names, are taken from here.
   Plan base;
-  std::vector<std::string> fixed;  // the keys that --fix named
+  std::vector<std::string> fixed;                      // the keys that --fix named
   std::optional<FeedForwardParallelism> feed_forward;  // --fix ffn: ep leaves etp at 1, tp leaves ep at 1
   std::int64_t dp = 0;                                 // --fix dp; 0: free
   Objective objective = Objective::kTime;

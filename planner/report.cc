@@ -23,8 +23,8 @@ std::string gib_text(Bytes bytes) { return fmt::format("{:.1f}", bytes.count / k
 std::string commas(std::int64_t number) { return reports::with_commas(number); }
 
 double tokens_per_second_per_gpu(const Question& question, Duration step) {
-  return static_cast<double>(question.base.global_batch) * static_cast<double>(question.base.seq_len) / to_seconds(step) /
-         static_cast<double>(question.base.gpus);
+  return static_cast<double>(question.base.global_batch) * static_cast<double>(question.base.seq_len) /
+         to_seconds(step) / static_cast<double>(question.base.gpus);
 }
 
 // "+2.3 %" against the best
@@ -79,8 +79,8 @@ void add_losses(std::string& out, const Answer& answer, const reports::Style& st
   for (std::size_t index = 0; index < std::min(kLossesShown, answer.losses.size()); ++index) {
     const Loss& loss = answer.losses[index];
     table.add_row({loss.alternative.field + "=" + loss.alternative.value, seconds_text(loss.alternative.best.step),
-                   behind(loss.alternative.best.step, best), simulator::time_part_name(loss.part), seconds_text(loss.more),
-                   short_plan(loss.alternative.best.plan)});
+                   behind(loss.alternative.best.step, best), simulator::time_part_name(loss.part),
+                   seconds_text(loss.more), short_plan(loss.alternative.best.plan)});
   }
   out += "\n" + table.to_text({.style = style});
   if (answer.losses.size() > kLossesShown)
@@ -98,11 +98,11 @@ void add_near_misses(std::string& out, const SearchResult& search) {
 }
 
 void add_counts(std::string& out, const SearchResult& search) {
-  out += fmt::format("\nOf {} plans {} break a rule, {} do not fit ({} by weights, gradients and optimizer states alone), "
-                     "{} fit; {} of these were simulated, the bounds of the others exclude them. {:.1f} s.\n",
-                     commas(search.considered), commas(search.invalid), commas(search.over_memory),
-                     commas(search.over_by_states), commas(search.considered - search.invalid - search.over_memory),
-                     commas(search.simulated), search.seconds);
+  out += fmt::format(
+      "\nOf {} plans {} break a rule, {} do not fit ({} by weights, gradients and optimizer states alone), "
+      "{} fit; {} of these were simulated, the bounds of the others exclude them. {:.1f} s.\n",
+      commas(search.considered), commas(search.invalid), commas(search.over_memory), commas(search.over_by_states),
+      commas(search.considered - search.invalid - search.over_memory), commas(search.simulated), search.seconds);
   std::vector<std::pair<std::string, std::int64_t>> rules(search.rejections.begin(), search.rejections.end());
   std::stable_sort(rules.begin(), rules.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   if (rules.size() > kRejectionsShown) rules.resize(kRejectionsShown);
@@ -118,7 +118,8 @@ nlohmann::ordered_json scored_json(const Question& question, const Scored& score
 
 }  // namespace
 
-std::string to_text(const Question& question, const Answer& answer, std::optional<double> tokens, const reports::Style& style) {
+std::string to_text(const Question& question, const Answer& answer, std::optional<double> tokens,
+                    const reports::Style& style) {
   std::string out = simulator::to_text(answer.best.front(), question.model, question.cluster, tokens, style);
   const Duration best = answer.best.front().step;
   add_plans(out, question, "Best plans", answer.search.best, best, style);
@@ -164,15 +165,19 @@ nlohmann::ordered_json to_json(const Question& question, const Answer& answer, s
                            {"plan", nlohmann::ordered_json::parse(plan_to_json(miss.plan))}});
   }
   const SearchResult& search = answer.search;
-  json["search"] = {{"plans_considered", search.considered}, {"plans_invalid", search.invalid},
-                    {"plans_over_memory", search.over_memory}, {"plans_over_by_states", search.over_by_states},
-                    {"plans_simulated", search.simulated},   {"rejections", search.rejections},
+  json["search"] = {{"plans_considered", search.considered},
+                    {"plans_invalid", search.invalid},
+                    {"plans_over_memory", search.over_memory},
+                    {"plans_over_by_states", search.over_by_states},
+                    {"plans_simulated", search.simulated},
+                    {"rejections", search.rejections},
                     {"seconds", search.seconds}};
   return json;
 }
 
 std::string no_plan_text(const Question& question, const SearchResult& search) {
-  std::string out = fmt::format("No plan of {} fits on {} GPUs of {}.\n", question.model.name, question.base.gpus, question.cluster.name);
+  std::string out = fmt::format("No plan of {} fits on {} GPUs of {}.\n", question.model.name, question.base.gpus,
+                                question.cluster.name);
   add_near_misses(out, search);
   add_counts(out, search);
   return out;

@@ -11,8 +11,10 @@
 namespace msmoe::planner {
 
 // tokens: of the whole training, for days, GPU-hours and cost. REQUIRES at least one best plan.
-std::string to_text(const Question& question, const Answer& answer, std::optional<double> tokens, const reports::Style& style);
-// The fields of the best plan's prediction, and "plans", "pareto", "references", "alternatives", "near_misses", "search".
+std::string to_text(const Question& question, const Answer& answer, std::optional<double> tokens,
+                    const reports::Style& style);
+// The fields of the best plan's prediction, and "plans", "pareto", "references", "alternatives", "near_misses",
+// "search".
 nlohmann::ordered_json to_json(const Question& question, const Answer& answer, std::optional<double> tokens);
 
 // Where nothing fits: what was considered, and the nearest that would fit with one change.

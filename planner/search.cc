@@ -18,6 +18,8 @@ constexpr std::size_t kMostParetoPlans = 12;
 // A step of the Pareto set that saves less memory than this is not worth a line.
 constexpr double kParetoMemoryStep = 0.98;
 constexpr std::size_t kNearMissesPerMesh = 1, kNearMisses = 4;
+// Plans that need more than this many times the GPU's memory are not near.
+constexpr double kNearMemory = 1.25;
 
 struct Candidate {
   std::int64_t bound_ps = 0;
@@ -43,7 +45,8 @@ void parallel_for(int jobs, std::size_t count, const std::function<void(std::siz
     for (std::size_t index = next++; index < count; index = next++) work(index);
   };
   std::vector<std::thread> threads;
-  for (int thread = 1; thread < std::min<std::int64_t>(jobs, static_cast<std::int64_t>(count)); ++thread) threads.emplace_back(run);
+  for (int thread = 1; thread < std::min<std::int64_t>(jobs, static_cast<std::int64_t>(count)); ++thread)
+    threads.emplace_back(run);
   run();
   for (std::thread& thread : threads) thread.join();
 }
@@ -84,15 +87,18 @@ Screened screen(const Question& question, MeshTable& table, std::int32_t mesh_id
         ++result.over_memory;
         result.over_by_states += memory.states().count > usable;
       }
-      (fits ? result.fit : result.too_big).push_back(candidate);
+      if (fits) result.fit.push_back(candidate);
+      if (!fits && candidate.memory <= kNearMemory * usable) result.too_big.push_back(candidate);
     }
   }
   // Only the most promising of those too big are ever looked at again.
   auto& big = result.too_big;
   const std::size_t keep = std::min(big.size(), kNearMissesPerMesh);
-  std::partial_sort(big.begin(), big.begin() + static_cast<std::ptrdiff_t>(keep), big.end(), [](const Candidate& a, const Candidate& b) {
-    return std::tie(a.bound_ps, a.mesh, a.pipeline, a.variant) < std::tie(b.bound_ps, b.mesh, b.pipeline, b.variant);
-  });
+  std::partial_sort(big.begin(), big.begin() + static_cast<std::ptrdiff_t>(keep), big.end(),
+                    [](const Candidate& a, const Candidate& b) {
+                      return std::tie(a.bound_ps, a.mesh, a.pipeline, a.variant) <
+                             std::tie(b.bound_ps, b.mesh, b.pipeline, b.variant);
+                    });
   big.resize(keep);
   return result;
 }
@@ -219,8 +225,8 @@ class Search {
   }
 
   void find_alternatives(const Plan& winner) {
-    for (const char* field : {"attention", "attention_degree", "ffn", "ep", "dispatch", "pp", "vpp", "micro_batch", "recompute",
-                              "overlap", "zero"}) {
+    for (const char* field : {"attention", "attention_degree", "ffn", "ep", "dispatch", "pp", "vpp", "micro_batch",
+                              "recompute", "overlap", "zero"}) {
       // Fields of mesh, pipeline or variant: read once for each, not once a candidate.
       std::map<std::array<std::int32_t, 3>, std::string> values;
       auto value_of = [&](const Candidate& candidate) -> const std::string& {
@@ -237,7 +243,10 @@ class Search {
       for (const std::string& value : seen) {
         const Candidate* first = fit_.data();
         const auto found = best_where(
-            [&](const Candidate& candidate) { return field_values[static_cast<std::size_t>(&candidate - first)] == value; }, 1);
+            [&](const Candidate& candidate) {
+              return field_values[static_cast<std::size_t>(&candidate - first)] == value;
+            },
+            1);
         if (!found.empty()) result_.alternatives.push_back({field, value, scored(fit_[found.front()])});
       }
     }
@@ -249,7 +258,7 @@ class Search {
   const Question& question_;
   const bool exhaustive_;
   std::vector<std::unique_ptr<MeshTable>> tables_;
-  std::vector<Candidate> fit_;      // by bound
+  std::vector<Candidate> fit_;  // by bound
   std::vector<Candidate> too_big_;
   SearchResult result_;
 };
@@ -284,7 +293,8 @@ void Search::find_near_misses() {
     const Program program = lower(question_.model, question_.cluster, miss.plan);
     miss.stage = static_cast<std::int64_t>(plan_memory(question_.model, question_.cluster, program).worst_stage);
     std::vector<std::pair<std::string, std::string>> changes;
-    for (const char* set : {"norm+activation", "norm+activation+attention_out", "selective", "full"}) changes.emplace_back("recompute", set);
+    for (const char* set : {"norm+activation", "norm+activation+attention_out", "selective", "full"})
+      changes.emplace_back("recompute", set);
     for (std::int64_t smaller = miss.plan.micro_batch / 2; smaller >= 1; smaller /= 2)
       changes.emplace_back("micro_batch", std::to_string(smaller));
     for (const char* zero : {"2", "3"}) changes.emplace_back("zero", zero);

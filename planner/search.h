@@ -32,8 +32,8 @@ struct NearMiss {
   Plan plan;
   Bytes over;
   std::int64_t stage = 0;
-  std::string change;   // "recompute=selective", or empty where no single change helps
-  Duration step;        // with that change
+  std::string change;  // "recompute=selective", or empty where no single change helps
+  Duration step;       // with that change
 };
 
 // The best plan that makes another choice than the winner in one field.
@@ -57,8 +57,8 @@ struct SearchResult {
 };
 
 struct SearchHooks {
-  std::function<void(std::int64_t total)> start;       // meshes to screen
-  std::function<void(std::int64_t done)> advance;      // from any thread
+  std::function<void(std::int64_t total)> start;   // meshes to screen
+  std::function<void(std::int64_t done)> advance;  // from any thread
 };
 
 // exhaustive: composes every plan that fits, ignoring bounds. For tests; the answer is the same.

@@ -54,8 +54,10 @@ std::vector<Mesh> meshes(const Question& question) {
   const std::int64_t widest_context =
       std::clamp<std::int64_t>(base.seq_len / kFewestContextTokens / 2, 1, kLargestContextDegree);
   const auto contexts = open_or_fixed(question, "cp", base.context_degree, powers_of_two(widest_context));
-  auto eps = open_or_fixed(question, "ep", base.ep, experts > 0 ? divisors(experts, experts) : std::vector<std::int64_t>{1});
-  auto etps = open_or_fixed(question, "etp", base.etp, experts > 0 ? powers_of_two(node) : std::vector<std::int64_t>{1});
+  auto eps =
+      open_or_fixed(question, "ep", base.ep, experts > 0 ? divisors(experts, experts) : std::vector<std::int64_t>{1});
+  auto etps =
+      open_or_fixed(question, "etp", base.etp, experts > 0 ? powers_of_two(node) : std::vector<std::int64_t>{1});
   if (question.feed_forward == FeedForwardParallelism::kExpert) etps = {1};
   if (question.feed_forward == FeedForwardParallelism::kTensor) eps = {1};
 
@@ -78,7 +80,8 @@ std::vector<Mesh> meshes(const Question& question) {
 
 std::vector<Variant> variants(const Question& question, const Mesh& mesh) {
   const Plan& base = question.base;
-  auto dispatches = open_or_fixed<Dispatch>(question, "dispatch", base.dispatch, {Dispatch::kAllToAll, Dispatch::kAllGather});
+  auto dispatches =
+      open_or_fixed<Dispatch>(question, "dispatch", base.dispatch, {Dispatch::kAllToAll, Dispatch::kAllGather});
   // Nothing is exchanged on one rank.
   if (mesh.ep * mesh.etp == 1 && !question.is_fixed("dispatch")) dispatches = {Dispatch::kAllToAll};
   const auto micro_batches = open_or_fixed(question, "micro_batch", base.micro_batch,

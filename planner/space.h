@@ -4,8 +4,8 @@
 //   Variant   what a layer does: dispatch, micro-batch, recomputation, overlap
 //   Pipeline  stages, chunks, optimizer sharding
 //
-// They multiply because they part the work: a layer's operators depend on mesh and variant alone (below ZeRO-2), what is
-// synchronised on mesh and pipeline alone.
+// They multiply because they part the work: a layer's operators depend on mesh and variant alone (below ZeRO-2), what
+// is synchronised on mesh and pipeline alone.
 //
 // Left out, since something in the space is never worse: ZeRO-0 beside ZeRO-1, full logits beside chunked ones, and
 // ZeRO-2 or 3 with more than one stage, whose gradients or parameters would cross the network once a micro-batch.

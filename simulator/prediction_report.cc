@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <cmath>
 
 #include "core/plan_names.h"
 #include "core/units_text.h"
@@ -21,18 +21,27 @@ double margin(const MemoryReport& memory) { return (memory.usable - memory.worst
 
 std::string in_gib(double bytes) { return fmt::format("{:.1f} GiB", bytes / kGiB); }
 
+std::int64_t whole(Bytes bytes) { return std::llround(bytes.count); }
+
+// Whole bytes; total is the sum of the rows as printed.
 ordered_json memory_json(const MemoryReport& memory) {
   const StageMemory& worst = memory.worst();
-  ordered_json json = {{"total", worst.steady_peak().count}};
-  for (int row = 0; row < kNumMemoryRows; ++row)
-    json[memory_row_key(static_cast<MemoryRow>(row))] = worst[static_cast<MemoryRow>(row)].count;
-  json["resume_peak"] = worst.resume_peak.count;
-  json["usable"] = memory.usable.count;
-  json["margin"] = margin(memory);
+  ordered_json rows;
+  std::int64_t total = 0;
+  for (int row = 0; row < kNumMemoryRows; ++row) {
+    const std::int64_t size = whole(worst[static_cast<MemoryRow>(row)]);
+    rows[memory_row_key(static_cast<MemoryRow>(row))] = size;
+    total += size;
+  }
+  ordered_json json = {{"total", total}};
+  json.update(rows);
+  json["resume_peak"] = whole(worst.resume_peak);
+  json["usable"] = whole(memory.usable);
+  json["margin"] = whole(memory.usable - worst.total());
   json["fits"] = memory.fits();
   json["worst_stage"] = memory.worst_stage;
   json["in_flight"] = worst.in_flight;
-  json["host_per_node"] = memory.host_per_node.count;
+  json["host_per_node"] = whole(memory.host_per_node);
   return json;
 }
 
@@ -74,7 +83,7 @@ std::string time_bars(const Prediction& prediction) {
   std::vector<reports::Bar> bars;
   for (int part = 0; part < kNumTimeParts; ++part) {
     const Duration time = prediction.part(static_cast<TimePart>(part));
-    if (time > Duration{})
+    if (is_worth_a_line(time, prediction.step))
       bars.push_back({time_part_name(static_cast<TimePart>(part)), to_seconds(time), format_duration(time)});
   }
   return reports::render_bars(bars, {.whole = to_seconds(prediction.step)});
@@ -129,6 +138,8 @@ const char* memory_row_key(MemoryRow row) {
       "logits",     "gathered_parameters", "communication", "reserved",    "slack"};
   return kKeys[static_cast<std::size_t>(row)];
 }
+
+bool is_worth_a_line(Duration part, Duration step) { return part.count() > step.count() / 1'000'000; }
 
 RunCost run_cost(const Prediction& prediction, const Cluster& cluster, double tokens) {
   RunCost cost;

@@ -19,6 +19,9 @@ inline constexpr int kOutputSchemaVersion = 1;  // of what --json prints
 const char* time_part_key(TimePart part);
 const char* memory_row_key(MemoryRow row);
 
+// Sums of picoseconds leave crumbs: parts below a millionth of the step are not shown to people.
+bool is_worth_a_line(Duration part, Duration step);
+
 // What a training run of so many tokens takes at this speed, without restarts.
 struct RunCost {
   double days = 0, gpu_hours = 0;

@@ -28,4 +28,4 @@ endif()
 # An installed program finds the data beside it: this copy of a model is nowhere else.
 set(models ${folder}/prefix/share/msmoe/models)
 configure_file(${models}/mixtral-8x7b.json ${models}/only-here.json COPYONLY)
-run(${folder}/prefix/bin/msmoe-plan only-here --cluster h100 --gpus 8 --global-batch 8 --seq-len 4096)
+run(${folder}/prefix/bin/msmoe-plan only-here --cluster h100 --gpus 64 --global-batch 64 --seq-len 4096)
