@@ -62,7 +62,6 @@ MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.questio
 
 void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   pipeline_idx_ = pipeline_idx;
-  variant_idx_ = -1;
   apply(table_.pipelines_[static_cast<std::size_t>(pipeline_idx)], plan_);
   const Question& question = table_.question_;
   contents_ = contents_of(question.model, plan_);
@@ -108,7 +107,8 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   times_.optimizer.assign(static_cast<std::size_t>(plan_.pp), 0);
   times_.norm = 0;
 
-  // Parameters do not depend on the variant.
+  // Parameters do not depend on the variant; the table does, so plan_ must be of the variant named.
+  move_to_variant(0);
   const auto& memory = table_.modules(0, plan_).memory;
   const simulator::CostModel costs(question.cluster, plan_);
   auto parameters_of = [&](std::int64_t v) {

@@ -7,11 +7,17 @@
 //   Message   from a task's end to another slot, on any device: that slot's tasks wait for all messages sent to it.
 //
 // Tasks that run at once on one device share its resources as fluid rates. Let u_ir be the share of resource r that
-// task i uses alone, and x_i its rate (1: as if alone). Holders (communication kernels, which keep the SMs they were
-// launched with) are served first, then the others, each class by progressive filling: all x_i of the class rise
-// together until one reaches 1 or a resource is full,  sum_i u_ir x_i <= 1  for each r; tasks on a full resource stop,
-// the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Shares are floats:
-// demands that exceed a capacity by less than 1e-6 fit.
+// task i uses alone, and x_i its rate (1: as if alone). Holders (communication kernels) keep the SMs they were launched
+// with for as long as they run, at whatever rate: H = sum of u_i,SM over the holders. The rates obey
+//
+//     sum_i u_ir x_i <= 1                         memory, NVLink, NIC: over all tasks
+//     sum_i u_i,SM x_i <= max(0, 1 - H)           SMs: over tasks that are no holders
+//     sum_i u_i,SM x_i <= 1                       SMs: over holders; it binds where they want more than there are
+//
+// and are found by progressive filling: all x_i rise together until one reaches 1 or a bound is met; the tasks under
+// that bound stop, the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Every rate
+// is above 0, but for tasks that need SMs while holders hold them all (H >= 1). Shares are floats: demands that exceed
+// a capacity by less than 1e-6 fit.
 //
 // Times are integer picoseconds. Nothing depends on addresses or hashing: equal inputs give equal timelines.
 #pragma once

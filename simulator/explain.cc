@@ -14,6 +14,7 @@
 #include "simulator/module_times.h"
 #include "simulator/prediction.h"
 #include "simulator/prediction_report.h"
+#include "simulator/what_if.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -332,7 +333,7 @@ std::string explain_memory(const Prediction& prediction, const Program& program)
 
 std::string explain_imbalance(const Model& model, const Cluster& cluster, const Plan& plan) {
   const double largest = largest_imbalance(model, plan);
-  if (largest <= 1) return "expert imbalance: every rank works on all tokens' experts alike, so none is possible\n";
+  if (largest <= 1) return fmt::format("expert imbalance between ranks: none is possible with EP={}\n", plan.ep);
   std::string text = fmt::format(
       "at expert imbalance (rows of the most loaded rank / balanced rows; at most {:.4g} here):\n", largest);
   for (const double imbalance : {1.0, 1.5, 2.0})
@@ -345,17 +346,6 @@ std::string explain_imbalance(const Model& model, const Cluster& cluster, const 
 }
 
 }  // namespace
-
-double largest_imbalance(const Model& model, const Plan& plan) {
-  double largest = 1;
-  for (const LayerKind& kind : model.kinds) {
-    const FeedForward& ffn = kind.feed_forward;
-    if (ffn.is_moe())
-      largest = std::max(largest, std::min(static_cast<double>(plan.ep),
-                                           static_cast<double>(ffn.experts) / static_cast<double>(ffn.top_k)));
-  }
-  return largest;
-}
 
 double imbalance_that_fills_memory(const Model& model, const Cluster& cluster, const Plan& plan) {
   constexpr double kResolution = 1e-3;

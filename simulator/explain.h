@@ -12,9 +12,6 @@ namespace msmoe::simulator {
 // REQUIRES a valid plan (check_plan) and imbalance >= 1.
 std::string explain(const Model& model, const Cluster& cluster, const Plan& plan, double imbalance);
 
-// The most that routing can do to one expert rank: all tokens to its experts, as far as top-k lets them.
-double largest_imbalance(const Model& model, const Plan& plan);
-
 // Where memory ends: the imbalance from which on the plan does not fit, or a value above largest_imbalance where it
 // always fits; 1 where it does not fit even under balance.
 double imbalance_that_fills_memory(const Model& model, const Cluster& cluster, const Plan& plan);

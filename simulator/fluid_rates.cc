@@ -10,37 +10,59 @@ constexpr double kShareTolerance = 1e-6;
 // A resource with less than this left is full; a level nearer than this to 1 is 1.
 constexpr double kRounding = 1e-9;
 
-using Amounts = std::array<double, kNumResources>;
+// What holders hold of the SMs is a resource of its own, which kSm then does not count.
+constexpr int kHeldSm = kNumResources;
+constexpr int kNumLimits = kNumResources + 1;
+using Amounts = std::array<double, kNumLimits>;
+
+Amounts amounts_of(const Demand& demand) {
+  Amounts use{};
+  std::copy(demand.share.begin(), demand.share.end(), use.begin());
+  if (demand.holder) std::swap(use[kSm], use[kHeldSm]);
+  return use;
+}
 
 bool all_fit(const Demand* const* demands, int count) {
-  Amounts sum{};
+  std::array<double, kNumResources> sum{};
   for (int i = 0; i < count; ++i) {
     for (int r = 0; r < kNumResources; ++r) sum[r] += demands[i]->share[r];
   }
   return std::all_of(sum.begin(), sum.end(), [](double total) { return total <= 1 + kShareTolerance; });
 }
 
-// Raises the rates of one class together. At each level some resource is full, or all have reached 1; the tasks that
-// use a full resource keep their rate, and the rest rise on. Takes what the class uses out of `left`.
-void fill_class(const Demand* const* demands, int count, bool holders, Amounts& left, double* rates) {
-  unsigned rising = 0;  // bit i: demand i
-  for (int i = 0; i < count; ++i) {
-    if (demands[i]->holder == holders) rising |= 1u << i;
+}  // namespace
+
+// At each level some resource is full, or all rates have reached 1; the tasks that use a full resource keep their rate,
+// and the rest rise on.
+void fluid_rates(const Demand* const* demands, int count, double* rates) {
+  if (all_fit(demands, count)) {
+    std::fill_n(rates, count, 1.0);
+    return;
   }
+  std::array<Amounts, kMaxStreams> use;
+  double held = 0;
+  for (int i = 0; i < count; ++i) {
+    use[i] = amounts_of(*demands[i]);
+    held += use[i][kHeldSm];
+  }
+  Amounts left;
+  left.fill(1);
+  left[kSm] = std::max(0.0, 1 - held);
+  unsigned rising = (1u << count) - 1;  // bit i: demand i
   double level = 0;
   while (rising != 0) {
     Amounts slope{};  // use per unit of level
     for (int i = 0; i < count; ++i) {
       if (!(rising >> i & 1)) continue;
-      for (int r = 0; r < kNumResources; ++r) slope[r] += demands[i]->share[r];
+      for (int r = 0; r < kNumLimits; ++r) slope[r] += use[i][r];
     }
     double rise = 1 - level;
-    for (int r = 0; r < kNumResources; ++r) {
+    for (int r = 0; r < kNumLimits; ++r) {
       if (slope[r] * rise > left[r]) rise = left[r] / slope[r];
     }
     level += rise;
-    std::array<bool, kNumResources> full{};
-    for (int r = 0; r < kNumResources; ++r) {
+    std::array<bool, kNumLimits> full{};
+    for (int r = 0; r < kNumLimits; ++r) {
       left[r] = std::max(0.0, left[r] - slope[r] * rise);
       full[r] = left[r] < kRounding;
     }
@@ -48,25 +70,12 @@ void fill_class(const Demand* const* demands, int count, bool holders, Amounts& 
     for (int i = 0; i < count; ++i) {
       if (!(rising >> i & 1)) continue;
       bool stops = at_top;
-      for (int r = 0; r < kNumResources; ++r) stops |= full[r] && demands[i]->share[r] > 0;
+      for (int r = 0; r < kNumLimits; ++r) stops |= full[r] && use[i][r] > 0;
       if (!stops) continue;
       rates[i] = at_top ? 1 : level;
       rising &= ~(1u << i);
     }
   }
-}
-
-}  // namespace
-
-void fluid_rates(const Demand* const* demands, int count, double* rates) {
-  if (all_fit(demands, count)) {
-    std::fill_n(rates, count, 1.0);
-    return;
-  }
-  Amounts left;
-  left.fill(1);
-  fill_class(demands, count, true, left, rates);
-  fill_class(demands, count, false, left, rates);
 }
 
 }  // namespace msmoe::simulator

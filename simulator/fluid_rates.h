@@ -1,5 +1,5 @@
-// The rates of tasks that run at once on one device: holders first, then the others, each class by progressive filling
-// (engine.h has the equations).
+// The rates of tasks that run at once on one device: max-min fair, but for the SMs that holders keep (engine.h has the
+// equations).
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@ struct Demand {
   bool holder = false;
 };
 
-// Sets rates[i] of demands[i], each in [0, 1]. The rate is 0 where holders leave nothing of a resource that it needs.
+// Sets rates[i] of demands[i], each in [0, 1]. The rate is 0 where demands[i] needs SMs and holders hold them all.
 // REQUIRES: 1 <= count <= kMaxStreams; shares in [0, 1].
 void fluid_rates(const Demand* const* demands, int count, double* rates);
 

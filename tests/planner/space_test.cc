@@ -66,7 +66,7 @@ TEST(Space, PipelinesByHand) {
 }
 
 TEST(Space, NoPlanTwice) {
-  for (const Question& question : {ask("mixtral-8x7b", "h100", 8, 8, 16384), ask("deepseek-v2-lite", "gh200", 8, 16, 4096)}) {
+  for (const Question& question : {ask("mixtral-8x7b", "h100", 4, 8, 16384), ask("deepseek-v2-lite", "gh200", 4, 4, 4096)}) {
     const std::multiset<std::string> plans = all_plans(question);
     const std::set<std::string> distinct(plans.begin(), plans.end());
     EXPECT_EQ(plans.size(), distinct.size());

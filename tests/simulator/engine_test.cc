@@ -89,7 +89,7 @@ TEST(Engine, ThoseLeftSpeedUpWhenOneEnds) {
 }
 
 // The kernel keeps its 20 of 132 SMs for 660 ticks, in which the GEMM does 660 x 112 / 132 = 560 of 1000; 440 are left.
-TEST(Engine, HoldersAreServedFirst) {
+TEST(Engine, HoldersKeepTheirSms) {
   EXPECT_EQ(
       timeline(one_slot({.tasks = {{.alone_ps = 1000, .share = kAllSms},
                                    {.alone_ps = 660, .share = {20.0f / 132, 0, 1, 0}, .holder = true, .stream = 1}},
@@ -97,10 +97,20 @@ TEST(Engine, HoldersAreServedFirst) {
       "0.0.1 0-660\n0.0.0 0-1100\n");
 }
 
-// NVLink is the holder's until 100; then the other has it alone.
-TEST(Engine, StarvedTaskRunsWhenTheHolderEnds) {
+// NVLink serves both at 1/2, until the first ends at 100. The GEMM has 3/4 of the SMs as long as the kernel runs, for
+// all that this was slowed: to 150, having done 0.75 x 150 = 112.5 of 200. It ends 87.5 later, in whole ticks.
+TEST(Engine, HoldersShareNvlink) {
   EXPECT_EQ(timeline(one_slot({.tasks = {{.alone_ps = 50, .share = {0, 0, 1, 0}},
-                                         {.alone_ps = 100, .share = {0, 0, 1, 0}, .holder = true, .stream = 1}},
+                                         {.alone_ps = 100, .share = {0.25f, 0, 1, 0}, .holder = true, .stream = 1},
+                                         {.alone_ps = 200, .share = kAllSms, .stream = 2}},
+                               .waits = {}})),
+            "0.0.0 0-100\n0.0.1 0-150\n0.0.2 0-238\n");
+}
+
+// The SMs are the holder's until 100; then the other has them alone.
+TEST(Engine, StarvedTaskRunsWhenTheHolderEnds) {
+  EXPECT_EQ(timeline(one_slot({.tasks = {{.alone_ps = 50, .share = kAllSms},
+                                         {.alone_ps = 100, .share = kAllSms, .holder = true, .stream = 1}},
                                .waits = {}})),
             "0.0.1 0-100\n0.0.0 0-150\n");
 }

@@ -16,46 +16,44 @@
 
 namespace msmoe::simulator {
 
-inline double used(const std::vector<const Task*>& tasks, const std::vector<double>& rates, int resource) {
-  double sum = 0;
-  for (std::size_t i = 0; i < tasks.size(); ++i) sum += tasks[i]->share[resource] * rates[i];
-  return sum;
+// What is left to task i of a resource that it uses. It sees the SMs of holders as taken whatever their rates, unless
+// it is a holder itself: then it sees holders alone, at their rates.
+inline double left_to(std::size_t i, const std::vector<const Task*>& tasks, const std::vector<double>& rates,
+                      int resource) {
+  double left = 1;
+  for (std::size_t j = 0; j < tasks.size(); ++j) {
+    if (resource == kSm && tasks[i]->holder && !tasks[j]->holder) continue;
+    const bool held = resource == kSm && tasks[j]->holder && !tasks[i]->holder;
+    left -= tasks[j]->share[resource] * (held ? 1 : rates[j]);
+  }
+  return left;
 }
 
-inline bool fits(const std::vector<const Task*>& tasks, const std::vector<double>& rates, double capacity) {
+inline double least_left_to(std::size_t i, const std::vector<const Task*>& tasks, const std::vector<double>& rates) {
+  double least = 1;
   for (int r = 0; r < kNumResources; ++r) {
-    if (used(tasks, rates, r) > capacity) return false;
+    if (tasks[i]->share[r] > 0) least = std::min(least, left_to(i, tasks, rates, r));
   }
-  return true;
+  return least;
 }
 
 // Max-min fair rates by bisection: the highest common rate of the tasks that may still rise; then those that use a
 // resource which that fills are settled.
 inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
   std::vector<double> rates(tasks.size(), 1);
-  if (fits(tasks, rates, 1 + 1e-6)) return rates;
-  rates.assign(tasks.size(), 0);
-  for (bool holders : {true, false}) {
-    std::vector<std::size_t> rising;
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
-      if (tasks[i]->holder == holders) rising.push_back(i);
-    }
-    while (!rising.empty()) {
-      const auto fits_at = [&](double level) {
-        for (std::size_t i : rising) rates[i] = level;
-        return fits(tasks, rates, 1 + 1e-13);
-      };
-      double low = 0, high = 1;
-      if (fits_at(1)) break;
-      for (int step = 0; step < 60; ++step) (fits_at((low + high) / 2) ? low : high) = (low + high) / 2;
-      fits_at(low);
-      std::erase_if(rising, [&](std::size_t i) {
-        for (int r = 0; r < kNumResources; ++r) {
-          if (tasks[i]->share[r] > 0 && used(tasks, rates, r) > 1 - 1e-9) return true;
-        }
-        return false;
-      });
-    }
+  std::vector<std::size_t> rising;
+  for (std::size_t i = 0; i < tasks.size(); ++i) rising.push_back(i);
+  const auto fits_at = [&](double level, double tolerance) {
+    for (std::size_t i : rising) rates[i] = level;
+    return std::all_of(rising.begin(), rising.end(),
+                       [&](std::size_t i) { return least_left_to(i, tasks, rates) >= -tolerance; });
+  };
+  if (fits_at(1, 1e-6)) return rates;
+  while (!rising.empty() && !fits_at(1, 1e-13)) {
+    double low = 0, high = 1;
+    for (int step = 0; step < 60; ++step) (fits_at((low + high) / 2, 1e-13) ? low : high) = (low + high) / 2;
+    fits_at(low, 0);
+    std::erase_if(rising, [&](std::size_t i) { return least_left_to(i, tasks, rates) < 1e-9; });
   }
   return rates;
 }

@@ -1,0 +1,77 @@
+// msmoe-sim: what does this plan do, and what would happen if?
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+#include "core/version.h"
+#include "reports/tool.h"
+#include "simulator/command.h"
+#include "simulator/what_if.h"
+
+namespace {
+
+constexpr const char* kExamples =
+    "Predicts the step time and the memory of a training plan, as it is or changed.\n\n"
+    "Examples:\n"
+    "  msmoe-sim megascale-moe-352b\n"
+    "  msmoe-sim megascale-moe-352b --what-if gpus=480,nic=200G\n"
+    "  msmoe-sim megatron-lm-352b --sweep gpus=240,480,720 --sweep micro_batch=1,2 --csv";
+
+// "did you mean '--sweep'?" for the first flag that does not exist.
+std::string flag_hint(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  for (int arg_idx = 1; arg_idx < argc; ++arg_idx) {
+    const std::string_view argument = argv[arg_idx];
+    const std::string flag(argument.substr(0, argument.find('=')));
+    if (!flag.starts_with("--") || std::find(known.begin(), known.end(), flag) != known.end()) continue;
+    const std::string nearest = msmoe::nearest_word(flag, known);
+    if (!nearest.empty()) return "did you mean '" + nearest + "'?";
+  }
+  return "see msmoe-sim --help";
+}
+
+bool asks_for_json(int argc, char** argv) {
+  for (int arg_idx = 1; arg_idx < argc; ++arg_idx)
+    if (std::string_view(argv[arg_idx]) == "--json") return true;
+  return false;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  msmoe::simulator::Command command;
+  std::string report;
+  bool every_rank = false;
+  CLI::App app(kExamples, "msmoe-sim");
+  app.set_version_flag("--version", std::string("msmoe-sim ") + msmoe::kVersion);
+  app.add_option("PLAN", command.plan, "a plan file, or the name of a plan that ships")->required();
+  app.add_option("--what-if", command.what_if, "changes, beside the plan as it is: key=value,...");
+  app.add_option("--sweep", command.sweeps, "one row for each value: key=v1,v2,...; several make a product")
+      ->allow_extra_args(false);
+  app.add_flag("--exact", command.exact, "every operator of every stage through the event engine");
+  app.add_flag("--every-rank", every_rank, "every rank apart (not built yet)");
+  app.add_option("--imbalance", command.imbalance, "rows of the most loaded expert rank over balanced rows: 1 or more");
+  app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, GPU-hours and cost");
+  app.add_flag("--json", command.json, "one JSON object on standard output");
+  app.add_flag("--csv", command.csv, "a header line and one line a row");
+  app.add_option("--report", report, "write an HTML report (not built yet)");
+  app.add_option("--trace", command.trace, "write the timeline, for https://ui.perfetto.dev; implies --exact");
+  app.add_flag("--explain", command.explain, "print each term of step time and memory with its formula");
+  app.footer("Keys of --what-if and --sweep:\n" + msmoe::simulator::changes_help());
+  return msmoe::reports::run_tool("msmoe-sim", asks_for_json(argc, argv), [&]() -> int {
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+      throw msmoe::UserError("", "", error.what(), flag_hint(app, argc, argv));
+    }
+    if (every_rank) throw msmoe::UserError("", "--every-rank", "is not built yet");
+    if (!report.empty()) throw msmoe::UserError("", "--report", "is not built yet");
+    return msmoe::simulator::run(command);
+  });
+}

@@ -1,0 +1,143 @@
+#include "simulator/what_if.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "simulator/cost_model.h"
+#include "simulator/what_if_fields.h"
+
+namespace msmoe::simulator {
+namespace {
+
+const ScenarioField* find_field(const std::string& key) {
+  for (const ScenarioField& field : scenario_fields())
+    if (field.name == key) return &field;
+  return nullptr;
+}
+
+void apply(Scenario& scenario, const Change& change) {
+  require_known_field(change.key);
+  if (const ScenarioField* field = find_field(change.key)) {
+    field->set(scenario, change.value);
+  } else {
+    set_plan_field(scenario.plan, change.key, change.value);
+  }
+}
+
+// Durations hold 106 days of picoseconds. Wild numbers in a plan would exceed them, so the times of all operators of
+// all stages are added up beforehand, without overlap and without a limit.
+constexpr double kLongestStep = 1e6;  // seconds
+
+double seconds_of(const std::vector<Operator>& operators, const CostModel& costs) {
+  double sum = 0;
+  for (const Operator& op : operators) {
+    const double alone = to_seconds(costs.cost(op).alone);
+    sum += alone < 0 ? kLongestStep : alone;  // beyond a Duration already
+  }
+  return sum;
+}
+
+void require_representable(const Scenario& scenario, double imbalance) {
+  const Plan& plan = scenario.plan;
+  const Model& model = scenario.model;
+  const CostModel costs(scenario.cluster, plan);
+  const LoweringOptions options{.imbalance = imbalance};
+  ModuleParameters parameters;
+  double micro_batch =
+      seconds_of({lower_pipeline_send(model, plan)}, costs) * static_cast<double>(plan.virtual_stages());
+  const auto add = [&](const Module& module, std::int64_t count) {
+    micro_batch +=
+        static_cast<double>(count) * (seconds_of(module.forward, costs) + seconds_of(module.backward, costs));
+    parameters.dense += static_cast<double>(count) * module.parameters.dense;
+    parameters.expert += static_cast<double>(count) * module.parameters.expert;
+  };
+  add(lower_embedding(model, plan, options), 1);
+  add(lower_head(model, plan, options), 1);
+  for (int kind = 0; kind < static_cast<int>(model.kinds.size()); ++kind)
+    add(lower_layer(model, plan, kind, options), std::count(model.layers.begin(), model.layers.end(), kind));
+  if (model.predict_layers > 0) add(lower_predict_layer(model, plan, options), model.predict_layers);
+  const ChunkSync sync = lower_sync(plan, parameters);
+  const double step = micro_batch * static_cast<double>(plan.micro_batches()) + seconds_of(sync.gather, costs) +
+                      seconds_of(sync.reduce, costs) + seconds_of(lower_optimizer(plan, parameters), costs);
+  if (!(step < kLongestStep))
+    throw UserError(
+        scenario.file, "",
+        fmt::format("a step of {} sequences of {} tokens on {} GPUs has more than {:.0f} days of work a GPU",
+                    plan.global_batch, plan.seq_len, plan.gpus, kLongestStep / 86400),
+        "such a step is not simulated");
+}
+
+}  // namespace
+
+Scenario load_scenario(const std::string& plan) {
+  Scenario scenario;
+  scenario.file = plan;
+  scenario.plan = find_plan(plan);
+  scenario.model = find_model(scenario.plan.model);
+  scenario.cluster = find_cluster(scenario.plan.cluster);
+  return scenario;
+}
+
+std::vector<Change> parse_changes(std::string_view text, const char* flag) {
+  std::vector<Change> changes;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string_view part = text.substr(begin, end - begin);
+    const std::size_t equals = part.find('=');
+    if (equals == part.npos || equals == 0 || equals + 1 == part.size())
+      throw UserError("", flag, fmt::format("'{}' is not key=value", excerpt(part)), "for example gpus=480,nic=200G");
+    changes.push_back({std::string(part.substr(0, equals)), std::string(part.substr(equals + 1))});
+    begin = end + 1;
+  }
+  return changes;
+}
+
+void apply_changes(Scenario& scenario, std::vector<Change> changes) {
+  const auto turn = [](const Change& change) {
+    return change.key == "model" || change.key == "cluster" ? 0 : change.key == "dp" ? 2 : 1;
+  };
+  std::stable_sort(changes.begin(), changes.end(), [&](const Change& a, const Change& b) { return turn(a) < turn(b); });
+  for (const Change& change : changes) apply(scenario, change);
+}
+
+void require_known_field(const std::string& key) {
+  const std::vector<std::string> names = change_names();
+  if (std::find(names.begin(), names.end(), key) != names.end()) return;
+  const std::string nearest = nearest_word(key, names);
+  throw UserError("", excerpt(key), "is no field of a plan, a model or a cluster",
+                  nearest.empty() ? "msmoe-sim --help lists them" : "did you mean '" + nearest + "'?");
+}
+
+std::vector<std::string> change_names() {
+  std::vector<std::string> names = plan_field_names();
+  for (const ScenarioField& field : scenario_fields()) names.push_back(field.name);
+  return names;
+}
+
+std::string changes_help() {
+  std::string text = plan_fields_help();
+  for (const ScenarioField& field : scenario_fields()) text += fmt::format("  {:<21} {}\n", field.name, field.help);
+  return text;
+}
+
+double largest_imbalance(const Model& model, const Plan& plan) {
+  double largest = 1;
+  for (const LayerKind& kind : model.kinds) {
+    const FeedForward& ffn = kind.feed_forward;
+    if (ffn.is_moe())
+      largest = std::max(largest, std::min(static_cast<double>(plan.ep),
+                                           static_cast<double>(ffn.experts) / static_cast<double>(ffn.top_k)));
+  }
+  return largest;
+}
+
+Prediction simulate(const Scenario& scenario, PredictionOptions options) {
+  require_valid(scenario.model, scenario.cluster, scenario.plan, scenario.file);
+  options.imbalance = std::min(scenario.imbalance, largest_imbalance(scenario.model, scenario.plan));
+  require_representable(scenario, options.imbalance);
+  return predict(scenario.model, scenario.cluster, scenario.plan, options);
+}
+
+}  // namespace msmoe::simulator

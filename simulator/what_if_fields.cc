@@ -1,0 +1,246 @@
+#include "simulator/what_if_fields.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/model_config.h"
+#include "core/units_text.h"
+
+namespace msmoe::simulator {
+namespace {
+
+using Field = ScenarioField;
+
+// ---- Fields of the model
+
+Field model_field(const char* name, const char* help, IntegerRange range,
+                  std::function<void(Model&, std::int64_t)> set) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            const std::int64_t number = parse_count(value, {"", name});
+            if (number < range.min || number > range.max)
+              throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)),
+                              fmt::format("allowed: {} to {}", range.min, range.max));
+            set(scenario.model, number);
+          }};
+}
+
+// Sets a field of all layers that have it. REQUIRES: `set` returns false for a kind that has none.
+Field layer_field(const char* name, const char* help, IntegerRange range,
+                  std::function<bool(LayerKind&, std::int64_t)> set) {
+  return model_field(name, help, range, [=](Model& model, std::int64_t number) {
+    bool found = false;
+    for (LayerKind& kind : model.kinds) found = set(kind, number) || found;
+    if (!found) throw UserError("", name, fmt::format("no layer of {} has such a width or count", model.name));
+  });
+}
+
+Field expert_field(const char* name, const char* help, IntegerRange range, std::int64_t FeedForward::*member) {
+  return layer_field(name, help, range, [=](LayerKind& kind, std::int64_t number) {
+    if (kind.feed_forward.is_moe()) kind.feed_forward.*member = number;
+    return kind.feed_forward.is_moe();
+  });
+}
+
+void set_hidden(Model& model, std::int64_t hidden) {
+  const auto scale = [&](std::int64_t& parameters) {
+    parameters = parameters / model.hidden * hidden + parameters % model.hidden;
+  };
+  for (LayerKind& kind : model.kinds) scale(kind.norm_parameters);
+  scale(model.final_norm_parameters);
+  model.hidden = hidden;
+}
+
+// A longer model goes on as its second half does, however its kinds alternate there.
+void set_layers(Model& model, std::int64_t count) {
+  const std::vector<int> layers = model.layers;
+  const std::size_t half = layers.size() / 2;
+  std::size_t period = 1;
+  while (period < half && !std::equal(layers.begin() + static_cast<std::ptrdiff_t>(half + period), layers.end(),
+                                      layers.begin() + static_cast<std::ptrdiff_t>(half)))
+    ++period;
+  model.layers.resize(std::min(static_cast<std::size_t>(count), layers.size()));
+  while (model.layers.size() < static_cast<std::size_t>(count))
+    model.layers.push_back(model.layers[model.layers.size() - period]);
+}
+
+bool set_heads(LayerKind& kind, std::int64_t heads) {
+  Attention& attention = kind.attention;
+  if (attention.kind != AttentionKind::kGrouped && attention.kind != AttentionKind::kLatent) return false;
+  if (attention.kind == AttentionKind::kLatent || attention.kv_heads == attention.heads) attention.kv_heads = heads;
+  attention.heads = heads;
+  return true;
+}
+
+bool set_grouped(LayerKind& kind, std::int64_t Attention::*member, std::int64_t number) {
+  if (kind.attention.kind != AttentionKind::kGrouped) return false;
+  kind.attention.*member = number;
+  return true;
+}
+
+bool set_head_dim(LayerKind& kind, std::int64_t width) {
+  return set_grouped(kind, &Attention::head_dim, width) && set_grouped(kind, &Attention::value_dim, width);
+}
+
+bool set_dense_width(LayerKind& kind, std::int64_t width) {
+  if (kind.feed_forward.is_moe()) return false;
+  kind.feed_forward.width = width;
+  return true;
+}
+
+void set_predict_layers(Model& model, std::int64_t count) {
+  if (model.predict_layers == 0) model.predict_kind = model.layers.back();
+  model.predict_layers = static_cast<int>(count);
+}
+
+std::vector<Field> model_fields() {
+  constexpr IntegerRange kPredictLayers{0, 8};
+  return {
+      {"model", "another model: a config.json, or the name of one that ships",
+       [](Scenario& scenario, const std::string& value) {
+         scenario.model = find_model(value);
+         scenario.plan.model = value;
+       }},
+      model_field("layers", "decoder layers", kLayers, set_layers),
+      model_field("hidden", "width of a token; norms follow", kSize, set_hidden),
+      model_field("vocab", "entries of the vocabulary", kVocab,
+                  [](Model& model, std::int64_t vocab) { model.vocab = vocab; }),
+      layer_field("heads", "attention heads; key/value heads follow where they are as many", kSize, set_heads),
+      layer_field("kv_heads", "key/value heads of grouped attention", kSize,
+                  [](LayerKind& kind, std::int64_t n) { return set_grouped(kind, &Attention::kv_heads, n); }),
+      layer_field("head_dim", "width of a head of grouped attention", kSize, set_head_dim),
+      layer_field("window", "tokens that a query of grouped attention sees; 0: all before it", {0, kTokens.max},
+                  [](LayerKind& kind, std::int64_t n) { return set_grouped(kind, &Attention::window, n); }),
+      expert_field("experts", "routed experts of a layer", kSize, &FeedForward::experts),
+      expert_field("top_k", "routed experts that a token goes to", kSize, &FeedForward::top_k),
+      expert_field("expert_width", "width of one routed expert", kSize, &FeedForward::width),
+      expert_field("shared_width", "width of all shared experts together; 0: none", kCount, &FeedForward::shared_width),
+      expert_field("expert_groups", "groups of experts that routing is limited to", kSize, &FeedForward::expert_groups),
+      expert_field("groups_per_token", "groups that a token may go to", kSize, &FeedForward::groups_per_token),
+      layer_field("dense_width", "width of a dense feed-forward", kSize, set_dense_width),
+      model_field("predict_layers", "extra multi-token-prediction layers", kPredictLayers, set_predict_layers),
+  };
+}
+
+// ---- Fields of the cluster
+
+// Which measured tables a change of the wires makes void.
+enum class Wire { kNone, kNvlink, kNetwork };
+
+void drop_tables(Cluster& cluster, Wire wire) {
+  if (wire == Wire::kNone) return;
+  std::erase_if(cluster.collectives, [&](const CollectiveTable& table) {
+    return wire == Wire::kNvlink || table.ranks > table.ranks_per_node;
+  });
+}
+
+template <class Quantity>
+Field cluster_field(const char* name, const char* help, Quantity (*parse)(std::string_view, const Place&),
+                    std::function<Quantity&(Cluster&)> member, Wire wire = Wire::kNone) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            member(scenario.cluster) = parse(value, {"", name});
+            drop_tables(scenario.cluster, wire);
+          }};
+}
+
+Field cluster_number(const char* name, const char* help, NumberRange range, std::function<void(Cluster&, double)> set,
+                     Wire wire = Wire::kNone) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            const double number = parse_number(value, {"", name});
+            if (number < range.min || number > range.max)
+              throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)),
+                              fmt::format("allowed: {} to {}", range.min, range.max));
+            set(scenario.cluster, number);
+            drop_tables(scenario.cluster, wire);
+          }};
+}
+
+Field cluster_count(const char* name, const char* help, std::int64_t Cluster::*member, Wire wire) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            const std::int64_t number = parse_count(value, {"", name});
+            if (number < 1 || number > 1024)
+              throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)), "allowed: 1 to 1024");
+            scenario.cluster.*member = number;
+            drop_tables(scenario.cluster, wire);
+          }};
+}
+
+void set_memory(Scenario& scenario, const std::string& value) {
+  const Bytes memory = parse_bytes(value, {"", "memory"});
+  const Bytes least = std::max(Bytes{kGiB}, scenario.cluster.reserved_memory);
+  if (memory <= least)
+    throw UserError("", "memory", fmt::format("'{}' is too small", excerpt(value)),
+                    fmt::format("more than {} is allowed", format_bytes(least)));
+  scenario.cluster.gpu.memory = memory;
+}
+
+std::vector<Field> cluster_fields() {
+  return {
+      {"cluster", "another cluster: a file, or the name of one that ships",
+       [](Scenario& scenario, const std::string& value) {
+         scenario.cluster = find_cluster(value);
+         scenario.plan.cluster = value;
+       }},
+      cluster_count("gpus_per_node", "GPUs of a node", &Cluster::gpus_per_node, Wire::kNone),
+      cluster_count("nics_per_node", "network cards of a node", &Cluster::nics_per_node, Wire::kNetwork),
+      cluster_field<BytesPerSecond>(
+          "nic", "bandwidth of a network card (200G, 50 GB/s)", parse_bandwidth,
+          [](Cluster& c) -> BytesPerSecond& { return c.nic; }, Wire::kNetwork),
+      cluster_field<Duration>(
+          "network_latency", "of one message (3 us)", parse_duration,
+          [](Cluster& c) -> Duration& { return c.network_latency; }, Wire::kNetwork),
+      cluster_number(
+          "oversubscription", "of the network's upper levels", {1, 1000},
+          [](Cluster& c, double ratio) { c.oversubscription = ratio; }, Wire::kNetwork),
+      cluster_field<BytesPerSecond>(
+          "nvlink", "bandwidth of a GPU inside its node, per direction (450 GB/s)", parse_bandwidth,
+          [](Cluster& c) -> BytesPerSecond& { return c.nvlink; }, Wire::kNvlink),
+      cluster_field<Duration>(
+          "nvlink_latency", "of one step inside a node (0.6 us)", parse_duration,
+          [](Cluster& c) -> Duration& { return c.nvlink_latency; }, Wire::kNvlink),
+      cluster_field<BytesPerSecond>("pcie", "GPU to host memory, per direction (64 GB/s)", parse_bandwidth,
+                                    [](Cluster& c) -> BytesPerSecond& { return c.pcie; }),
+      cluster_field<BytesPerSecond>("hbm", "bandwidth of GPU memory (3.35 TB/s)", parse_bandwidth,
+                                    [](Cluster& c) -> BytesPerSecond& { return c.gpu.hbm; }),
+      {"memory", "of a GPU, as a process sees it (79.1 GiB)", set_memory},
+      cluster_field<FlopsPerSecond>("bf16_peak", "dense peak of a GPU (989 TFLOPS)", parse_flop_rate,
+                                    [](Cluster& c) -> FlopsPerSecond& { return c.gpu.bf16_peak; }),
+      cluster_field<FlopsPerSecond>("fp8_peak", "dense peak of a GPU (1979 TFLOPS)", parse_flop_rate,
+                                    [](Cluster& c) -> FlopsPerSecond& { return c.gpu.fp8_peak; }),
+      {"sms", "streaming multiprocessors of a GPU",
+       [](Scenario& scenario, const std::string& value) {
+         const std::int64_t sms = parse_count(value, {"", "sms"});
+         if (sms < 1 || sms > 1024)
+           throw UserError("", "sms", fmt::format("'{}' is not allowed", excerpt(value)), "allowed: 1 to 1024");
+         scenario.cluster.gpu.sms = sms;
+       }},
+      cluster_field<Bytes>("reserved_memory", "of a GPU, by the CUDA context and libraries (0.8 GiB)", parse_bytes,
+                           [](Cluster& c) -> Bytes& { return c.reserved_memory; }),
+      cluster_number("price_per_gpu_hour", "USD", {0, 10'000},
+                     [](Cluster& c, double usd) { c.price_per_gpu_hour = usd; }),
+      cluster_number("price", "the same", {0, 10'000}, [](Cluster& c, double usd) { c.price_per_gpu_hour = usd; }),
+  };
+}
+
+void set_imbalance(Scenario& scenario, const std::string& value) {
+  const double imbalance = parse_number(value, {"", "imbalance"});
+  if (!(imbalance >= 1))
+    throw UserError("", "imbalance", fmt::format("'{}' is not allowed", excerpt(value)),
+                    "1 or more: rows of the most loaded expert rank over balanced rows");
+  scenario.imbalance = imbalance;
+}
+
+}  // namespace
+
+const std::vector<ScenarioField>& scenario_fields() {
+  static const std::vector<ScenarioField> table = [] {
+    std::vector<ScenarioField> all = model_fields();
+    for (ScenarioField& field : cluster_fields()) all.push_back(std::move(field));
+    all.push_back({"imbalance", "rows of the most loaded expert rank over balanced rows", set_imbalance});
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace msmoe::simulator
