@@ -27,6 +27,12 @@ Bytes per_rank(const Plan& plan, const ModuleParameters& parameters, double byte
   return {bytes_each * (parameters.dense / dense_ranks + parameters.expert / expert_ranks)};
 }
 
+// What has replicas to be sharded over: experts on one rank each are whole where they are.
+ModuleParameters sharded_part(const Plan& plan, const ModuleParameters& parameters) {
+  return {ranks_of(plan, GroupKind::kDenseData) > 1 ? parameters.dense : 0,
+          ranks_of(plan, GroupKind::kExpertData) > 1 ? parameters.expert : 0};
+}
+
 Bytes communicators(const Plan& plan) {
   Bytes total;
   for (const GroupKind kind : {GroupKind::kAttention, GroupKind::kContext, GroupKind::kExpert, GroupKind::kExpertTensor,
@@ -136,7 +142,7 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
   memory[MemoryRow::kWorkspace] = layer_peak;
   memory[MemoryRow::kLogits] = std::max(Bytes{}, head_peak - layer_peak);
   const double whole_bytes = (plan.zero >= 3 ? weight_bytes : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
-  memory[MemoryRow::kGathered] = per_rank(plan, largest, 2 * whole_bytes, false);
+  memory[MemoryRow::kGathered] = per_rank(plan, sharded_part(plan, largest), 2 * whole_bytes, false);
   memory[MemoryRow::kCommunication] = communicators(plan);
   memory[MemoryRow::kReserved] = cluster.reserved_memory;
   memory[MemoryRow::kSlack] =

@@ -119,6 +119,8 @@ struct Stage {
 
 struct LoweringOptions {
   double imbalance = 1;  // rows of the most loaded expert rank / rows under balance
+  // Fused operators reach their peers over NVLink: a group that spans nodes is not fused. lower() takes the cluster's.
+  std::int64_t gpus_per_node = 8;
 };
 
 // What a module's operators depend on, so that planners lower once per distinct value: everything in a Plan but

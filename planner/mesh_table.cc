@@ -33,12 +33,13 @@ Plan MeshTable::plan(int pipeline_idx, int variant_idx) const {
 
 std::vector<Module> MeshTable::lower_modules(const Plan& plan) const {
   const Model& model = question_.model;
+  const LoweringOptions options{.gpus_per_node = question_.cluster.gpus_per_node};
   std::vector<Module> modules;
   for (std::size_t kind = 0; kind < model.kinds.size(); ++kind)
-    modules.push_back(lower_layer(model, plan, static_cast<int>(kind), {}));
-  modules.push_back(lower_embedding(model, plan, {}));
-  modules.push_back(lower_head(model, plan, {}));
-  if (model.predict_layers > 0) modules.push_back(lower_predict_layer(model, plan, {}));
+    modules.push_back(lower_layer(model, plan, static_cast<int>(kind), options));
+  modules.push_back(lower_embedding(model, plan, options));
+  modules.push_back(lower_head(model, plan, options));
+  if (model.predict_layers > 0) modules.push_back(lower_predict_layer(model, plan, options));
   return modules;
 }
 
@@ -61,7 +62,6 @@ const MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan&
 MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.question_.base) { apply(table.mesh_, plan_); }
 
 void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
-  pipeline_idx_ = pipeline_idx;
   apply(table_.pipelines_[static_cast<std::size_t>(pipeline_idx)], plan_);
   const Question& question = table_.question_;
   contents_ = contents_of(question.model, plan_);

@@ -43,7 +43,7 @@ class MeshTable {
     void fill_slots(const std::vector<simulator::ModuleTimes>& modules);
     MeshTable& table_;
     Plan plan_;
-    int pipeline_idx_ = -1, variant_idx_ = -1;
+    int variant_idx_ = -1;
     Contents contents_;
     std::vector<int> class_of_;                // per virtual stage: virtual stages of equal content share a class
     std::vector<int> class_example_;           // a virtual stage of each class

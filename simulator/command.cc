@@ -117,7 +117,7 @@ class Run {
     } else if (command_.csv) {
       print(outcomes_csv(outcomes, tokens_));
     } else {
-      print(sweep_text(outcomes, tokens_, style()));
+      print(sweep_text(outcomes, tokens_, {.width = reports::terminal_width(1), .style = style()}));
     }
     const bool any_valid = std::any_of(outcomes.begin(), outcomes.end(),
                                        [](const Outcome& outcome) { return outcome.prediction.has_value(); });

@@ -20,8 +20,12 @@ constexpr const char* kExamples =
     "  msmoe-sim megascale-moe-352b --what-if gpus=480,nic=200G\n"
     "  msmoe-sim megatron-lm-352b --sweep gpus=240,480,720 --sweep micro_batch=1,2 --csv";
 
-// "did you mean '--sweep'?" for the first flag that does not exist.
-std::string flag_hint(const CLI::App& app, int argc, char** argv) {
+constexpr const char* kExitCodes =
+    "\nExit codes: 0 done; 1 does not fit in memory, or no row of a sweep is valid; 2 bad usage or input; 3 a fault, "
+    "such as a full disk.\n";
+
+// CLI11's complaint; for a flag that does not exist, the nearest one that does.
+msmoe::UserError usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   std::vector<std::string> known;
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
@@ -30,9 +34,10 @@ std::string flag_hint(const CLI::App& app, int argc, char** argv) {
     const std::string flag(argument.substr(0, argument.find('=')));
     if (!flag.starts_with("--") || std::find(known.begin(), known.end(), flag) != known.end()) continue;
     const std::string nearest = msmoe::nearest_word(flag, known);
-    if (!nearest.empty()) return "did you mean '" + nearest + "'?";
+    return {"", msmoe::excerpt(flag), "there is no such flag",
+            nearest.empty() ? "see msmoe-sim --help" : "did you mean '" + nearest + "'?"};
   }
-  return "see msmoe-sim --help";
+  return {"", "", error.what(), "see msmoe-sim --help"};
 }
 
 bool asks_for_json(int argc, char** argv) {
@@ -62,13 +67,13 @@ int main(int argc, char** argv) {
   app.add_option("--report", report, "write an HTML report (not built yet)");
   app.add_option("--trace", command.trace, "write the timeline, for https://ui.perfetto.dev; implies --exact");
   app.add_flag("--explain", command.explain, "print each term of step time and memory with its formula");
-  app.footer("Keys of --what-if and --sweep:\n" + msmoe::simulator::changes_help());
+  app.footer("Keys of --what-if and --sweep:\n" + msmoe::simulator::changes_help() + kExitCodes);
   return msmoe::reports::run_tool("msmoe-sim", asks_for_json(argc, argv), [&]() -> int {
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
       if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-      throw msmoe::UserError("", "", error.what(), flag_hint(app, argc, argv));
+      throw usage_error(app, error, argc, argv);
     }
     if (every_rank) throw msmoe::UserError("", "--every-rank", "is not built yet");
     if (!report.empty()) throw msmoe::UserError("", "--report", "is not built yet");

@@ -141,7 +141,7 @@ std::vector<Column> text_columns(std::optional<double> tokens) {
   using O = const Outcome&;
   using P = const Prediction&;
   std::vector<Column> columns = {
-      {"GPUs", [](O, P p) { return reports::with_commas(p.plan.gpus); }},
+      {"gpus", [](O, P p) { return reports::with_commas(p.plan.gpus); }},
       {"step s", [](O, P p) { return fmt::format("{:.3f}", to_seconds(p.step)); }},
       {"tokens/s", [](O, P p) { return format_count(p.tokens_per_second()); }},
       {"tokens/s/GPU", [](O, P p) { return fmt::format("{:.1f}", p.tokens_per_second_per_gpu()); }},
@@ -160,9 +160,14 @@ std::vector<Column> text_columns(std::optional<double> tokens) {
   return columns;
 }
 
-Table outcomes_table(const std::vector<Outcome>& outcomes, const std::vector<Column>& columns, const std::string& last,
+Table outcomes_table(const std::vector<Outcome>& outcomes, std::vector<Column> columns, const std::string& last,
                      const std::function<std::string(const Outcome&)>& last_value) {
   std::vector<Table::Column> headers;
+  const auto is_swept = [&](const Column& column) {
+    const std::vector<Change>& changes = outcomes.front().changes;
+    return std::any_of(changes.begin(), changes.end(), [&](const Change& change) { return change.key == column.name; });
+  };
+  std::erase_if(columns, is_swept);
   for (const Change& change : outcomes.front().changes) headers.push_back({change.key, Table::Align::kRight});
   for (const Column& column : columns) headers.push_back({column.name, Table::Align::kRight});
   headers.push_back({last});
@@ -283,11 +288,11 @@ ordered_json comparison_json(const Outcome& base, const Outcome& changed, std::o
 }
 
 std::string sweep_text(const std::vector<Outcome>& outcomes, std::optional<double> tokens,
-                       const reports::Style& style) {
+                       const Table::TextOptions& options) {
   const auto verdict = [](const Outcome& outcome) {
     return outcome.prediction ? describe_fit(outcome.prediction->memory) : reports::printable(outcome.reason);
   };
-  return outcomes_table(outcomes, text_columns(tokens), "memory, or why not", verdict).to_text({.style = style});
+  return outcomes_table(outcomes, text_columns(tokens), "memory, or why not", verdict).to_text(options);
 }
 
 ordered_json sweep_json(const std::vector<Outcome>& outcomes, std::optional<double> tokens) {

@@ -1,13 +1,13 @@
 // Study: what --what-if and --sweep answer. Scenarios are simulated one by one and shown side by side.
 #pragma once
 
-#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "reports/style.h"
+#include "reports/table.h"
 #include "simulator/what_if.h"
 
 namespace msmoe::simulator {
@@ -37,7 +37,8 @@ nlohmann::ordered_json comparison_json(const Outcome& base, const Outcome& chang
 nlohmann::ordered_json outcome_json(const Outcome& outcome, std::optional<double> tokens);
 
 // REQUIRES: all have the same keys in changes.
-std::string sweep_text(const std::vector<Outcome>& outcomes, std::optional<double> tokens, const reports::Style& style);
+std::string sweep_text(const std::vector<Outcome>& outcomes, std::optional<double> tokens,
+                       const reports::Table::TextOptions& options);
 nlohmann::ordered_json sweep_json(const std::vector<Outcome>& outcomes, std::optional<double> tokens);
 // The changes first, then the columns of docs/output.md.
 std::string outcomes_csv(const std::vector<Outcome>& outcomes, std::optional<double> tokens);

@@ -43,7 +43,7 @@ void require_representable(const Scenario& scenario, double imbalance) {
   const Plan& plan = scenario.plan;
   const Model& model = scenario.model;
   const CostModel costs(scenario.cluster, plan);
-  const LoweringOptions options{.imbalance = imbalance};
+  const LoweringOptions options{.imbalance = imbalance, .gpus_per_node = scenario.cluster.gpus_per_node};
   ModuleParameters parameters;
   double micro_batch =
       seconds_of({lower_pipeline_send(model, plan)}, costs) * static_cast<double>(plan.virtual_stages());

@@ -11,6 +11,7 @@ AttentionLowering::AttentionLowering(const LayerContext& context, const Attentio
   const auto kv_heads = static_cast<double>(attention.kv_heads);
   const auto qk = static_cast<double>(attention.head_dim);
   const auto value = static_cast<double>(attention.value_dim);
+  fuses_ = context.fuses(GroupKind::kAttention);
   ulysses_ = plan_.attention == AttentionParallelism::kSequence && plan_.attention_degree > 1;
 
   const bool splits_heads = plan_.attention != AttentionParallelism::kContext;
@@ -61,7 +62,7 @@ TensorId AttentionLowering::forward(TensorId normed) {
   const double value_width = static_cast<double>(attention_.heads * attention_.value_dim);
   const bool latent = attention_.kind == AttentionKind::kLatent;
   {
-    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "qkv+a2a" : "ag+qkv", !latent);
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "qkv+a2a" : "ag+qkv", fuses_ && !latent);
     const TensorId projected = latent ? project_latent(normed) : project(normed);
     qkv_ = builder_.tensor("qkv_rope", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
     builder_.compute("rope", elementwise(elements(2 * rows_ * qkv_width_)), {projected}, {qkv_});
@@ -79,7 +80,7 @@ TensorId AttentionLowering::forward(TensorId normed) {
   builder_.compute_and_transfer("attention", attention_work(false), ring_transfer(false), {head_qkv_},
                                 {out_heads_, stats_});
 
-  ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+out" : "out+rs");
+  ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+out" : "out+rs", fuses_);
   out_tokens_ = out_heads_;
   if (ulysses_) {
     const double count = context_.shard_tokens * value_width;
@@ -149,7 +150,7 @@ TensorId AttentionLowering::backward(TensorId d_out) {
   const bool latent = attention_.kind == AttentionKind::kLatent;
   TensorId d_partial = -1, d_heads = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "d_out+a2a" : "ag+d_out");
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "d_out+a2a" : "ag+d_out", fuses_);
     d_partial = context_.gather_tokens("d_attn_ag", d_out, context_.hidden, Recompute::kNothing);
     d_heads = input_gradient("d_out", d_partial, rows_, context_.hidden, depth);
     if (ulysses_) {
@@ -171,7 +172,7 @@ TensorId AttentionLowering::backward(TensorId d_out) {
 
   TensorId d_normed = -1, d_qkv = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+d_qkv" : "d_qkv+rs", !latent);
+    ModuleBuilder::FusedScope fused(builder_, ulysses_ ? "a2a+d_qkv" : "d_qkv+rs", fuses_ && !latent);
     TensorId d_rope = d_head_qkv;
     if (ulysses_) {
       d_rope = builder_.tensor("d_qkv_a2a", elements(context_.shard_tokens * exchange_width_));
@@ -202,14 +203,15 @@ TensorId AttentionLowering::project_latent_backward(TensorId d_qkv) {
   const double shard = context_.shard_tokens;
 
   const TensorId d_queries = input_gradient("d_q_up", d_qkv, rows_, query_width, query_depth);
-  const TensorId d_kv = input_gradient("d_kv_up", d_qkv, rows_, kv_width, kv_rank);
+  const TensorId d_expanded = builder_.tensor("d_kv_up", elements(rows_ * latent_width_));
+  builder_.compute("d_kv_up", gemm(rows_, kv_rank, kv_width, plan_.precision), {d_qkv, d_queries}, {d_expanded});
   weight_gradient("w_q_up", query_rank > 0 ? gathered_latent_ : gathered_, d_qkv, rows_, query_width, query_depth);
   weight_gradient("w_kv_up", gathered_latent_, d_qkv, rows_, kv_width, kv_rank);
-  const TensorId d_expanded = builder_.tensor("d_latent_ag", elements(rows_ * latent_width_));
-  builder_.compute("d_latent_norm", elementwise(elements(3 * rows_ * latent_width_)), {d_queries, d_kv}, {d_expanded});
   const TensorId d_latent = context_.scatter_tokens("d_latent_rs", d_expanded, latent_width_);
-  TensorId d_normed = input_gradient("d_latent_down", d_latent, shard, latent_width_, context_.hidden);
-  weight_gradient("w_latent_down", normed_, d_latent, shard, latent_width_, context_.hidden);
+  const TensorId d_down = builder_.tensor("d_latent_norm", elements(shard * latent_width_));
+  builder_.compute("d_latent_norm", elementwise(elements(3 * shard * latent_width_)), {latent_, d_latent}, {d_down});
+  TensorId d_normed = input_gradient("d_latent_down", d_down, shard, latent_width_, context_.hidden);
+  weight_gradient("w_latent_down", normed_, d_down, shard, latent_width_, context_.hidden);
   if (query_rank == 0) {
     const TensorId d_direct = context_.scatter_tokens("d_ln1_rs", d_queries, context_.hidden);
     const TensorId sum = builder_.tensor("d_ln1_sum", elements(shard * context_.hidden));

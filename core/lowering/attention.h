@@ -19,10 +19,6 @@ class AttentionLowering {
   TensorId backward(TensorId d_out);  // gradient of forward's result -> gradient of normed
 
  private:
-  struct Weight {  // y[rows, n] = x[rows, k] W
-    const char* gradient_name;
-    double n, k;
-  };
   TensorId project(TensorId normed);
   TensorId project_latent(TensorId normed);
   TensorId project_backward(TensorId d_qkv);
@@ -37,6 +33,7 @@ class AttentionLowering {
   ModuleBuilder& builder_;
   const Plan& plan_;
   bool ulysses_ = false;
+  bool fuses_ = false;
   double heads_ = 0, kv_heads_ = 0;  // inside attention, on this rank
   double query_rows_ = 0;            // tokens whose queries this rank attends for
   double ring_ = 1;

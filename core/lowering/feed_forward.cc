@@ -11,6 +11,7 @@ FeedForwardLowering::FeedForwardLowering(const LayerContext& context, const Feed
   const auto etp = static_cast<double>(plan_.etp);
   const double imbalance = ep > 1 ? context.imbalance : 1;
   all_gather_ = plan_.dispatch == Dispatch::kAllGather;
+  fuses_experts_ = all_gather_ && context.fuses(GroupKind::kExpertAll);
   local_experts_ = static_cast<double>(feed_forward.experts) / ep;
   expert_width_ = static_cast<double>(feed_forward.width) / etp;
   sent_rows_ = context.shard_tokens * static_cast<double>(feed_forward.top_k);
@@ -46,7 +47,7 @@ TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
   const double rows = context_.dense_rows();
   const double fc1_width = dense.width * static_cast<double>(feed_forward_.matrices - 1);
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1");
+    ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1", context_.fuses(GroupKind::kAttention));
     dense.input = context_.gather_tokens("dense_ag", normed, context_.hidden, Recompute::kDispatch);
     dense.fc1_out = builder_.tensor("dense_fc1", elements(rows * fc1_width), Recompute::kExpert);
     builder_.compute("dense_fc1", gemm(rows, fc1_width, context_.hidden, plan_.precision), {dense.input},
@@ -56,7 +57,7 @@ TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
   builder_.compute("dense_act", activation(rows, dense.width, false), {dense.fc1_out}, {dense.fc2_in});
   builder_.add_parameters(context_.hidden * dense.width * static_cast<double>(feed_forward_.matrices), 0);
 
-  ModuleBuilder::FusedScope fused(builder_, "dense_fc2+rs");
+  ModuleBuilder::FusedScope fused(builder_, "dense_fc2+rs", context_.fuses(GroupKind::kAttention));
   const TensorId partial = builder_.tensor("dense_fc2", elements(rows * context_.hidden));
   builder_.compute("dense_fc2", gemm(rows, context_.hidden, dense.width, plan_.precision), {dense.fc2_in}, {partial});
   return context_.scatter_tokens("dense_rs", partial, context_.hidden);
@@ -68,7 +69,7 @@ TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out)
   const TensorId d_fc2_in = builder_.tensor("d_dense_fc2", elements(rows * dense.width));
   TensorId d_full = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2");
+    ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2", context_.fuses(GroupKind::kAttention));
     d_full = context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing);
     builder_.compute("d_dense_fc2", gemm(rows, dense.width, context_.hidden, plan_.precision), {d_full}, {d_fc2_in});
   }
@@ -82,7 +83,7 @@ TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out)
   builder_.need(dense.input);
   TensorId d_normed = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, "d_dense_fc1+rs");
+    ModuleBuilder::FusedScope fused(builder_, "d_dense_fc1+rs", context_.fuses(GroupKind::kAttention));
     const TensorId d_input = builder_.tensor("d_dense_fc1", elements(rows * context_.hidden));
     builder_.compute("d_dense_fc1", gemm(rows, context_.hidden, fc1_width, plan_.precision), {d_fc1_out}, {d_input});
     d_normed = context_.scatter_tokens("d_dense_rs", d_input, context_.hidden);
@@ -182,16 +183,15 @@ TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId
 
 TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, TensorId* shared_out) {
   const double h = context_.hidden;
-  const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
   auto run_shared = [&] {
     if (shared != nullptr) *shared_out = dense_forward(*shared, normed);
   };
   // Beside a dispatch on a stream of its own the shared expert hides it; beside a fused one it has nothing to hide.
-  if (fuses) run_shared();
+  if (fuses_experts_) run_shared();
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+fc1", all_gather_);
+    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+fc1", fuses_experts_);
     ffn_in_ = enter_experts({"permute", "dispatch", "dispatch_etp", "scatter"}, normed, Recompute::kDispatch, [&] {
-      if (!fuses) run_shared();
+      if (!fuses_experts_) run_shared();
     });
     fc1_out_ = builder_.tensor("fc1", elements(rows_ * fc1_width_), Recompute::kExpert);
     builder_.compute("fc1", grouped_gemm(local_experts_, rows_, fc1_width_, h, plan_.precision), {ffn_in_}, {fc1_out_});
@@ -200,7 +200,7 @@ TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, Te
   builder_.compute("swiglu", activation(rows_, expert_width_, false), {fc1_out_, gates_}, {fc2_in_});
   builder_.add_parameters(0, local_experts_ * h * expert_width_ * static_cast<double>(feed_forward_.matrices));
 
-  ModuleBuilder::FusedScope fused(builder_, "fc2+gather+rs", all_gather_);
+  ModuleBuilder::FusedScope fused(builder_, "fc2+gather+rs", fuses_experts_);
   const TensorId fc2_out = builder_.tensor("fc2", elements(rows_ * h));
   builder_.compute("fc2", grouped_gemm(local_experts_, rows_, h, expert_width_, plan_.precision), {fc2_in_}, {fc2_out});
   return leave_experts({"unpermute", "combine", "combine_etp", "gather"}, fc2_out);
@@ -210,7 +210,6 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
   if (!feed_forward_.is_moe()) return dense_backward(dense_, d_out);
   const double h = context_.hidden;
   const bool shared = feed_forward_.shared_width > 0;
-  const bool fuses = all_gather_ && plan_.in_layer_overlap == InLayerOverlap::kIntraOperator;
   const ExchangeNames enter_names{"d_unpermute", "d_combine", "d_combine_etp", "d_gather"};
   TensorId d_shared = -1;
   // What the gradients' exchange can hide: tokens dispatched again, the shared expert, SwiGLU again (Fig. 8b).
@@ -221,11 +220,11 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
   };
   const TensorId d_fc2_in = builder_.tensor("d_fc2", elements(rows_ * expert_width_));
   TensorId d_fc2_out = -1;
-  if (fuses) run_beside();
+  if (fuses_experts_) run_beside();
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+d_fc2", all_gather_);
+    ModuleBuilder::FusedScope fused(builder_, "ag+scatter+d_fc2", fuses_experts_);
     d_fc2_out = enter_experts(enter_names, d_out, Recompute::kNothing, [&] {
-      if (!fuses) run_beside();
+      if (!fuses_experts_) run_beside();
     });
     builder_.compute("d_fc2", grouped_gemm(local_experts_, rows_, expert_width_, h, plan_.precision), {d_fc2_out},
                      {d_fc2_in});
@@ -243,18 +242,18 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
 
   TensorId d_normed = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, "d_fc1+gather+rs", all_gather_);
+    ModuleBuilder::FusedScope fused(builder_, "d_fc1+gather+rs", fuses_experts_);
     const TensorId d_ffn_in = builder_.tensor("d_fc1", elements(rows_ * h));
     builder_.compute("d_fc1", grouped_gemm(local_experts_, rows_, h, fc1_width_, plan_.precision), {d_fc1_out},
                      {d_ffn_in});
-    if (!fuses) {
+    if (!fuses_experts_) {
       builder_.weight_gradient(
           "w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
           {ffn_in_, d_fc1_out});
     }
     d_normed = leave_experts({"d_permute", "d_dispatch", "d_dispatch_etp", "d_scatter"}, d_ffn_in);
   }
-  if (fuses) {
+  if (fuses_experts_) {
     builder_.weight_gradient(
         "w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
         {ffn_in_, d_fc1_out});

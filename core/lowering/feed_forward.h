@@ -50,6 +50,7 @@ class FeedForwardLowering {
   ModuleBuilder& builder_;
   const Plan& plan_;
   bool all_gather_ = false;
+  bool fuses_experts_ = false;  // exchanges are part of the expert GEMMs
   double local_experts_ = 0, expert_width_ = 0;
   double sent_rows_ = 0;      // shard_tokens * top_k: what this rank's tokens make
   double received_rows_ = 0;  // after the all-to-all, with imbalance

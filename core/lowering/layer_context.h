@@ -11,7 +11,7 @@ namespace msmoe {
 
 struct LayerContext {
   LayerContext(const Model& m, const Plan& p, const LoweringOptions& options, ModuleBuilder& b)
-      : model(m), plan(p), builder(b), imbalance(options.imbalance) {
+      : model(m), plan(p), builder(b), imbalance(options.imbalance), gpus_per_node(options.gpus_per_node) {
     hidden = static_cast<double>(m.hidden);
     tokens = static_cast<double>(p.micro_batch) * static_cast<double>(p.seq_len);
     context_tokens = tokens / static_cast<double>(p.context_degree);
@@ -23,9 +23,14 @@ struct LayerContext {
   const Plan& plan;
   ModuleBuilder& builder;
   double imbalance;
+  std::int64_t gpus_per_node;
   double hidden = 0, tokens = 0, context_tokens = 0, shard_tokens = 0;
   bool splits_weights = false;  // tensor parallelism: dense weights are split, sequences gathered around them
 
+  // Whether exchanges of this group become part of fused operators.
+  bool fuses(GroupKind group) const {
+    return plan.in_layer_overlap == InLayerOverlap::kIntraOperator && group_of(group, plan, gpus_per_node).nodes() == 1;
+  }
   double weight_split() const { return splits_weights ? static_cast<double>(plan.attention_degree) : 1; }
   // Rows that a dense GEMM of this rank works on.
   double dense_rows() const { return splits_weights ? context_tokens : shard_tokens; }

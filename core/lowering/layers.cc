@@ -190,7 +190,7 @@ Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringO
   builder.compute("predict_norms", elementwise(elements(4 * shard * h), 2), {hidden}, {both});
   const TensorId projected = builder.tensor("predict_projection", elements(shard * h));
   builder.compute("predict_projection", gemm(shard, h, 2 * h, plan.precision), {both}, {projected});
-  builder.add_parameters(2 * h * h + 2 * h, 0);
+  builder.add_parameters(2 * h * h + 3 * h, 0);  // the projection, both norms, and the head's own
   head.forward(layer.forward(projected), /*own_parameters=*/false);
   const ModuleParameters parameters = builder.parameters();
   add_sharded_data_traffic(builder, plan, parameters);

@@ -7,7 +7,9 @@
 
 namespace msmoe {
 
-Program lower(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& options) {
+Program lower(const Model& model, const Cluster& cluster, const Plan& plan, const LoweringOptions& given) {
+  LoweringOptions options = given;
+  options.gpus_per_node = cluster.gpus_per_node;
   assert(model.can_be_planned());
   Program program;
   program.plan = plan;

@@ -3,7 +3,7 @@
 //   waits      an operator waits for the writers of what it reads;
 //   kept       a tensor that forward writes and backward reads lives between the two, unless the plan's recompute set
 //              names it: then backward runs the operators that made it again (need());
-//   fusion     operators emitted inside a FusedScope become one tile-level operator where the plan asks for that;
+//   fusion     operators emitted inside a FusedScope become one tile-level operator where that is wanted;
 //   order      weight gradients wait until a communication operator is under way, and run beside it.
 //
 // Backward calls need(tensor) before it reads a tensor of the forward pass, and prefetch(tensor) where the
@@ -43,10 +43,10 @@ class ModuleBuilder {
   void need(TensorId id);
   void prefetch(TensorId id);
 
-  // While one lives, what is emitted is one fused operator if the plan overlaps inside operators.
+  // While one lives, what is emitted is one fused operator, if wanted.
   class FusedScope {
    public:
-    FusedScope(ModuleBuilder& builder, const char* name, bool wanted = true);
+    FusedScope(ModuleBuilder& builder, const char* name, bool wanted);
     ~FusedScope();
     FusedScope(const FusedScope&) = delete;
     FusedScope& operator=(const FusedScope&) = delete;
