@@ -46,27 +46,39 @@ Bytes communicators(const Plan& plan) {
 
 // The largest sum over chunks of kept bytes * pairs in flight. After the warm-up of P forwards the schedule adds
 // forward P + i and then removes backward i; forwards visit the chunks upwards in rounds of g, backwards downwards. The
-// sum is linear in i between the ends of rounds, so only those need a look, over one period of g * vpp.
+// sum is linear in i between the ends of the chunks' turns, so only those need a look, over one period of g * vpp and
+// over the last round where it is a shorter one.
 double activations_in_flight(const Plan& plan, const double* chunk_kept, std::int64_t in_flight) {
   const std::int64_t vpp = plan.vpp;
   if (std::all_of(chunk_kept, chunk_kept + vpp, [&](double kept) { return kept == chunk_kept[0]; }))
     return chunk_kept[0] * static_cast<double>(in_flight);
   const std::int64_t m = plan.micro_batches();
   const std::int64_t group = round_size(plan.pp, m), period = group * vpp;
+  const std::int64_t rest = m % group, whole = (m - rest) * vpp;  // micro-batches of a shorter round, slots before it
   auto visits = [&](std::int64_t slots, std::int64_t position) {
+    if (slots > whole) return m - rest + std::clamp<std::int64_t>(slots - whole - position * rest, 0, rest);
     return slots / period * group + std::clamp<std::int64_t>(slots % period - position * group, 0, group);
   };
-  auto total_after = [&](std::int64_t step) {
-    double total = 0;
-    for (std::int64_t chunk = 0; chunk < vpp; ++chunk)
-      total += chunk_kept[chunk] * static_cast<double>(visits(in_flight + step, chunk) - visits(step, vpp - 1 - chunk));
-    return total;
+  auto next_end = [&](std::int64_t slots) {
+    const bool shorter = slots >= whole && rest > 0;
+    const std::int64_t begin = shorter ? whole : 0, turn = shorter ? rest : group;
+    return begin + ((slots - begin) / turn + 1) * turn;
   };
   double worst = 0;
-  const std::int64_t last = std::min(period, m * vpp - in_flight);
-  for (std::int64_t end = 0; end <= last; end += group) worst = std::max(worst, total_after(end));
-  for (std::int64_t end = group - in_flight % group; end <= last; end += group)
-    worst = std::max(worst, total_after(end));
+  auto look = [&](std::int64_t step, std::int64_t last) {
+    while (step <= last) {
+      double total = 0;
+      for (std::int64_t chunk = 0; chunk < vpp; ++chunk) {
+        const std::int64_t pairs = visits(in_flight + step, chunk) - visits(step, vpp - 1 - chunk);
+        total += chunk_kept[chunk] * static_cast<double>(pairs);
+      }
+      worst = std::max(worst, total);
+      step = std::min(next_end(step), next_end(in_flight + step) - in_flight);
+    }
+  };
+  const std::int64_t last = m * vpp - in_flight;
+  look(0, std::min(period, last));
+  if (rest > 0) look(std::max<std::int64_t>(0, whole - in_flight), last);
   return worst;
 }
 

@@ -177,6 +177,7 @@ const char* broken_rule(const Model& model, const Cluster& cluster, const Plan& 
 void require_valid(const Model& model, const Cluster& cluster, const Plan& plan, const std::string& file);
 // What is allowed but will likely disappoint: EP across nodes, ETP inherited from TP, dense masks at 128k, ...
 // Empty for a plan that is not valid.
-std::vector<std::string> plan_warnings(const Model& model, const Cluster& cluster, const Plan& plan);
+std::vector<std::string> plan_warnings(const Model& model, const Cluster& cluster, const Plan& plan,
+                                       Target target = Target::kMsmoe);
 
 }  // namespace msmoe

@@ -17,8 +17,8 @@ constexpr std::int64_t kPackedMultiple = 1024;      // lengths that come from pa
 
 class Warnings {
  public:
-  Warnings(const Model& model, const Cluster& cluster, const Plan& plan)
-      : model_(model), cluster_(cluster), plan_(plan), case_(model, cluster, plan) {}
+  Warnings(const Model& model, const Cluster& cluster, const Plan& plan, Target target)
+      : model_(model), cluster_(cluster), plan_(plan), target_(target), case_(model, cluster, plan) {}
 
   std::vector<std::string> all() {
     groups_across_nodes();
@@ -88,7 +88,7 @@ class Warnings {
           plan_.seq_len, unit);
     const std::int64_t vocab_unit =
         kVocabMultiple * (plan_.attention == AttentionParallelism::kTensor ? plan_.attention_degree : 1);
-    if (plan_.attention_degree > 1 && model_.vocab % vocab_unit != 0)
+    if (target_ == Target::kMegatron && plan_.attention_degree > 1 && model_.vocab % vocab_unit != 0)
       add("Megatron pads the vocabulary of {} to {}, a multiple of {}", model_.vocab,
           (model_.vocab + vocab_unit - 1) / vocab_unit * vocab_unit, vocab_unit);
   }
@@ -110,7 +110,7 @@ class Warnings {
   }
 
   void expert_overlap() {
-    if (plan_.in_layer_overlap == InLayerOverlap::kNone || plan_.ep == 1) return;
+    if (target_ != Target::kMegatron || plan_.in_layer_overlap == InLayerOverlap::kNone || plan_.ep == 1) return;
     if (const std::string faults = megatron_overlap_faults(model_, plan_); !faults.empty())
       add("Megatron could not overlap this plan's expert communication: it wants {}", faults);
     std::int64_t first = 0;
@@ -137,15 +137,16 @@ class Warnings {
   const Model& model_;
   const Cluster& cluster_;
   const Plan& plan_;
+  const Target target_;
   RuleCase case_;
   std::vector<std::string> texts_;
 };
 
 }  // namespace
 
-std::vector<std::string> plan_warnings(const Model& model, const Cluster& cluster, const Plan& plan) {
+std::vector<std::string> plan_warnings(const Model& model, const Cluster& cluster, const Plan& plan, Target target) {
   if (!is_valid(model, cluster, plan)) return {};
-  return Warnings(model, cluster, plan).all();
+  return Warnings(model, cluster, plan, target).all();
 }
 
 }  // namespace msmoe

@@ -100,9 +100,9 @@ void add_near_misses(std::string& out, const SearchResult& search) {
 void add_counts(std::string& out, const SearchResult& search) {
   out += fmt::format(
       "\nOf {} plans {} break a rule, {} do not fit ({} by weights, gradients and optimizer states alone), "
-      "{} fit; {} of these were simulated, the bounds of the others exclude them. {:.1f} s.\n",
+      "{} fit; {} of these were simulated, the bounds of the others exclude them.\n",
       commas(search.considered), commas(search.invalid), commas(search.over_memory), commas(search.over_by_states),
-      commas(search.considered - search.invalid - search.over_memory), commas(search.simulated), search.seconds);
+      commas(search.considered - search.invalid - search.over_memory), commas(search.simulated));
   std::vector<std::pair<std::string, std::int64_t>> rules(search.rejections.begin(), search.rejections.end());
   std::stable_sort(rules.begin(), rules.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
   if (rules.size() > kRejectionsShown) rules.resize(kRejectionsShown);

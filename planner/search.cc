@@ -5,7 +5,6 @@
 #include <chrono>
 #include <limits>
 #include <memory>
-#include <set>
 #include <thread>
 
 #include "planner/mesh_table.h"
@@ -102,6 +101,32 @@ Screened screen(const Question& question, MeshTable& table, std::int32_t mesh_id
   big.resize(keep);
   return result;
 }
+
+// Fields whose other values are reported beside the winner's, and the part of a plan that decides each.
+enum class PlanPart { kMesh, kPipeline, kVariant };
+struct Field {
+  const char* name;
+  PlanPart part;
+};
+constexpr Field kAlternativeFields[] = {
+    {"attention", PlanPart::kMesh},  {"attention_degree", PlanPart::kMesh}, {"ffn", PlanPart::kMesh},
+    {"ep", PlanPart::kMesh},         {"dispatch", PlanPart::kVariant},      {"pp", PlanPart::kPipeline},
+    {"vpp", PlanPart::kPipeline},    {"micro_batch", PlanPart::kVariant},   {"recompute", PlanPart::kVariant},
+    {"overlap", PlanPart::kVariant}, {"zero", PlanPart::kPipeline}};
+
+// The values that a field takes over the space, numbered: read once for each mesh, pipeline or variant.
+struct FieldValues {
+  PlanPart part;
+  std::map<std::string, int> ids;
+  std::vector<std::vector<int>> id_by_index;  // [mesh][index of the part in the mesh's table]
+
+  int id_of(const Candidate& candidate) const {
+    const std::int32_t index = part == PlanPart::kMesh       ? 0
+                               : part == PlanPart::kPipeline ? candidate.pipeline
+                                                             : candidate.variant;
+    return id_by_index[static_cast<std::size_t>(candidate.mesh)][static_cast<std::size_t>(index)];
+  }
+};
 
 class Search {
  public:
@@ -225,31 +250,40 @@ class Search {
   }
 
   void find_alternatives(const Plan& winner) {
-    for (const char* field : {"attention", "attention_degree", "ffn", "ep", "dispatch", "pp", "vpp", "micro_batch",
-                              "recompute", "overlap", "zero"}) {
-      // Fields of mesh, pipeline or variant: read once for each, not once a candidate.
-      std::map<std::array<std::int32_t, 3>, std::string> values;
-      auto value_of = [&](const Candidate& candidate) -> const std::string& {
-        std::string& value = values[{candidate.mesh, candidate.pipeline, candidate.variant}];
-        if (value.empty()) value = plan_field(plan_of(candidate), field);
-        return value;
-      };
-      std::set<std::string> seen;
-      std::vector<std::string> field_values;
-      field_values.reserve(fit_.size());
-      for (const Candidate& candidate : fit_) field_values.push_back(value_of(candidate));
-      for (const std::string& value : field_values) seen.insert(value);
-      seen.erase(plan_field(winner, field));
-      for (const std::string& value : seen) {
-        const Candidate* first = fit_.data();
-        const auto found = best_where(
-            [&](const Candidate& candidate) {
-              return field_values[static_cast<std::size_t>(&candidate - first)] == value;
-            },
-            1);
-        if (!found.empty()) result_.alternatives.push_back({field, value, scored(fit_[found.front()])});
+    for (const Field& field : kAlternativeFields) {
+      const FieldValues values = values_of(field);
+      for (const auto& [value, id] : values.ids) {
+        if (value == plan_field(winner, field.name)) continue;
+        const auto found =
+            best_where([&, id = id](const Candidate& candidate) { return values.id_of(candidate) == id; }, 1);
+        if (!found.empty()) result_.alternatives.push_back({field.name, value, scored(fit_[found.front()])});
       }
     }
+  }
+
+  FieldValues values_of(const Field& field) const {
+    FieldValues values{.part = field.part, .ids = {}, .id_by_index = {}};
+    for (const auto& table : tables_) {
+      values.id_by_index.emplace_back();
+      if (table->pipelines().empty()) continue;
+      Plan plan = table->plan(0, 0);
+      auto add = [&] {
+        const int next = static_cast<int>(values.ids.size());
+        values.id_by_index.back().push_back(values.ids.emplace(plan_field(plan, field.name), next).first->second);
+      };
+      if (field.part == PlanPart::kMesh) add();
+      for (const Pipeline& pipeline : table->pipelines()) {
+        if (field.part != PlanPart::kPipeline) break;
+        apply(pipeline, plan);
+        add();
+      }
+      for (const Variant& variant : table->variants()) {
+        if (field.part != PlanPart::kVariant) break;
+        apply(variant, plan);
+        add();
+      }
+    }
+    return values;
   }
 
   void find_near_misses();

@@ -29,7 +29,7 @@ class Cases : public testing::Test {
       EXPECT_NE(violations[0].message.find(part), std::string::npos) << part << " in: " << violations[0].message;
   }
   bool warns(const std::string& part) {
-    const std::vector<std::string> warnings = plan_warnings(model, cluster, plan);
+    const std::vector<std::string> warnings = plan_warnings(model, cluster, plan, Target::kMegatron);
     return std::any_of(warnings.begin(), warnings.end(),
                        [&](const std::string& warning) { return warning.find(part) != std::string::npos; });
   }

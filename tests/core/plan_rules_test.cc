@@ -385,7 +385,7 @@ class PlanWarnings : public PlanRules {
  protected:
   // How many warnings hold this text.
   int count(const std::string& part) {
-    const std::vector<std::string> warnings = plan_warnings(model, cluster, plan);
+    const std::vector<std::string> warnings = plan_warnings(model, cluster, plan, Target::kMegatron);
     return static_cast<int>(std::count_if(warnings.begin(), warnings.end(), [&](const std::string& warning) {
       return warning.find(part) != std::string::npos;
     }));
