@@ -43,17 +43,28 @@ std::vector<Module> MeshTable::lower_modules(const Plan& plan) const {
   return modules;
 }
 
-const MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
+MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
   VariantModules& entry =
       modules_[static_cast<std::size_t>(std::max(plan.zero, 1) - 1)][static_cast<std::size_t>(variant_idx)];
   const bool depends_on_stages = plan.zero >= 2;
   if (entry.lowered && (!depends_on_stages || entry.for_pp == plan.pp)) return entry;
-  entry = {.lowered = true, .for_pp = plan.pp};
+  entry = {};
+  entry.lowered = true;
+  entry.for_pp = plan.pp;
+  operators_ = lower_modules(plan);
+  operators_of_ = &entry;
+  for (const Module& module : operators_) entry.memory.push_back(summarize(module));
+  return entry;
+}
+
+const MeshTable::VariantModules& MeshTable::timed_modules(int variant_idx, const Plan& plan) {
+  VariantModules& entry = modules(variant_idx, plan);
+  if (entry.timed) return entry;
+  entry.timed = true;
   const simulator::CostModel costs(question_.cluster, plan);
-  for (const Module& module : lower_modules(plan)) {
-    entry.memory.push_back(summarize(module));
-    entry.times.push_back(simulator::time_module(module, costs, {}));
-  }
+  if (operators_of_ != &entry) operators_ = lower_modules(plan);
+  operators_of_ = &entry;
+  for (const Module& module : operators_) entry.times.push_back(simulator::time_module(module, costs, {}, {}));
   // Between nodes or not depends on gpus alone (core/group.cc), so one send time serves all pipelines.
   entry.send_ps = costs.cost(lower_pipeline_send(question_.model, plan)).alone.count();
   return entry;
@@ -101,9 +112,11 @@ void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   times_.overlap_p2p = plan_.overlap_p2p;
   times_.overlap_param_gather = plan_.overlap_param_gather;
   times_.overlap_grad_reduce = plan_.overlap_grad_reduce;
-  for (auto* list : {&times_.forward, &times_.backward, &times_.forward_beside_data, &times_.backward_beside_data,
-                     &times_.gather, &times_.reduce})
+  for (auto* list : {&times_.forward, &times_.backward, &times_.gather, &times_.reduce})
     list->assign(static_cast<std::size_t>(virtual_stages), 0);
+  for (auto* list : {&times_.forward_beside_data, &times_.backward_beside_data, &times_.forward_beside_send,
+                     &times_.backward_beside_send})
+    list->assign(static_cast<std::size_t>(virtual_stages), {});
   times_.optimizer.assign(static_cast<std::size_t>(plan_.pp), 0);
   times_.norm = 0;
 
@@ -164,6 +177,14 @@ bool MeshTable::Cursor::is_valid() const {
   return msmoe::is_valid(table_.question_.model, table_.question_.cluster, plan_);
 }
 
+Bytes MeshTable::Cursor::states() {
+  const auto& modules = table_.modules(variant_idx_, plan_).memory;
+  Bytes worst;
+  for (const std::int64_t stage : memory_stages_)
+    worst = std::max(worst, stage_memory(table_.question_.cluster, plan_, contents_, modules, stage).states());
+  return worst;
+}
+
 StageMemory MeshTable::Cursor::memory() {
   const auto& modules = table_.modules(variant_idx_, plan_).memory;
   StageMemory worst;
@@ -176,7 +197,7 @@ StageMemory MeshTable::Cursor::memory() {
 
 void MeshTable::Cursor::fill_slots(const std::vector<simulator::ModuleTimes>& modules) {
   times_.micro_batches = plan_.micro_batches();
-  times_.send = table_.modules(variant_idx_, plan_).send_ps;
+  times_.send = table_.timed_modules(variant_idx_, plan_).send_ps;
   for (std::size_t v = 0; v < class_of_.size(); ++v) {
     const auto example = static_cast<std::size_t>(class_example_[static_cast<std::size_t>(class_of_[v])]);
     if (example < v) {
@@ -184,6 +205,8 @@ void MeshTable::Cursor::fill_slots(const std::vector<simulator::ModuleTimes>& mo
       times_.backward[v] = times_.backward[example];
       times_.forward_beside_data[v] = times_.forward_beside_data[example];
       times_.backward_beside_data[v] = times_.backward_beside_data[example];
+      times_.forward_beside_send[v] = times_.forward_beside_send[example];
+      times_.backward_beside_send[v] = times_.backward_beside_send[example];
       continue;
     }
     simulator::ModuleTimes sum;
@@ -194,30 +217,40 @@ void MeshTable::Cursor::fill_slots(const std::vector<simulator::ModuleTimes>& mo
       sum.backward += count * one.backward;
       sum.forward_beside_data += count * one.forward_beside_data;
       sum.backward_beside_data += count * one.backward_beside_data;
+      sum.forward_beside_send += count * one.forward_beside_send;
+      sum.backward_beside_send += count * one.backward_beside_send;
     }
     times_.forward[v] = sum.forward;
     times_.backward[v] = sum.backward;
     times_.forward_beside_data[v] = sum.forward_beside_data;
     times_.backward_beside_data[v] = sum.backward_beside_data;
+    times_.forward_beside_send[v] = sum.forward_beside_send;
+    times_.backward_beside_send[v] = sum.backward_beside_send;
   }
 }
 
 std::int64_t MeshTable::Cursor::bound_ps() {
-  fill_slots(table_.modules(variant_idx_, plan_).times);
+  fill_slots(table_.timed_modules(variant_idx_, plan_).times);
   return simulator::lower_bound_ps(times_);
 }
 
 std::int64_t MeshTable::Cursor::step_ps() {
   const simulator::CostModel costs(table_.question_.cluster, plan_);
   const std::vector<Module> modules = table_.lower_modules(plan_);
-  ModuleParameters all;
-  for (const Module& module : modules) {
-    all.dense += module.parameters.dense;
-    all.expert += module.parameters.expert;
+  ModuleParameters mean;  // of the chunks
+  const std::int64_t num_chunks = plan_.virtual_stages();
+  for (std::size_t module_idx = 0; module_idx < modules.size(); ++module_idx) {
+    int count = 0;
+    for (std::int64_t v = 0; v < num_chunks; ++v) count += contents_.count(v, static_cast<int>(module_idx));
+    mean.dense += count * modules[module_idx].parameters.dense;
+    mean.expert += count * modules[module_idx].parameters.expert;
   }
-  const simulator::Shares data = simulator::data_shares(plan_, all, costs);
+  mean.dense /= static_cast<double>(num_chunks);
+  mean.expert /= static_cast<double>(num_chunks);
+  const simulator::Shares data = simulator::data_shares(plan_, mean, costs),
+                          send = simulator::send_shares(plan_, table_.question_.model, costs);
   std::vector<simulator::ModuleTimes> times;
-  for (const Module& module : modules) times.push_back(simulator::time_module(module, costs, data));
+  for (const Module& module : modules) times.push_back(simulator::time_module(module, costs, data, send));
   fill_slots(times);
   return composer_.compose(times_).step_ps;
 }

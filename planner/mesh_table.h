@@ -33,6 +33,7 @@ class MeshTable {
     void move_to_pipeline(int pipeline_idx);
     void move_to_variant(int variant_idx);
     bool is_valid() const;
+    Bytes states();           // weights, gradients and optimizer states of the worst stage; alike for all variants
     StageMemory memory();     // of the worst stage
     std::int64_t bound_ps();  // no more than step_ps()
     std::int64_t step_ps();
@@ -54,14 +55,16 @@ class MeshTable {
 
  private:
   struct VariantModules {
-    bool lowered = false;
+    bool lowered = false, timed = false;
     std::int64_t for_pp = 0;  // ZeRO-2 and 3: the stages its data groups were made for
     std::vector<ModuleMemory> memory;
     std::vector<simulator::ModuleTimes>
         times;  // alone; data-parallel traffic beside them is added where a plan is composed
     std::int64_t send_ps = 0;
   };
-  const VariantModules& modules(int variant_idx, const Plan& plan);
+  VariantModules& modules(int variant_idx, const Plan& plan);
+  // With times: most variants are too big for any pipeline, and are never asked.
+  const VariantModules& timed_modules(int variant_idx, const Plan& plan);
   // In the order that contents_of() counts them.
   std::vector<Module> lower_modules(const Plan& plan) const;
 
@@ -71,6 +74,10 @@ class MeshTable {
   std::vector<Pipeline> pipelines_;
   // [ZeRO below 2, 2, 3][variant]
   std::array<std::vector<VariantModules>, 3> modules_;
+  // The operators lowered last, which are those to be timed next as a rule. To keep all would cost more than to lower
+  // some again.
+  std::vector<Module> operators_;
+  const VariantModules* operators_of_ = nullptr;
 };
 
 }  // namespace msmoe::planner

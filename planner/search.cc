@@ -57,37 +57,39 @@ Screened screen(const Question& question, MeshTable& table, std::int32_t mesh_id
   std::vector<bool> valid(table.variants().size());
   for (std::size_t pipeline = 0; pipeline < table.pipelines().size(); ++pipeline) {
     // Validity first: a pipeline that no variant can use is not worth its synchronisation times.
-    bool any = false;
+    std::int64_t num_valid = 0;
     Plan plan = table.plan(static_cast<int>(pipeline), 0);
     for (std::size_t variant = 0; variant < table.variants().size(); ++variant) {
       apply(table.variants()[variant], plan);
       ++result.considered;
       const char* broken = broken_rule(question.model, question.cluster, plan);
       valid[variant] = broken == nullptr;
-      any = any || valid[variant];
+      num_valid += valid[variant];
       if (broken != nullptr) {
         ++result.invalid;
         ++result.rejections[broken];
       }
     }
-    if (!any) continue;
+    if (num_valid == 0) continue;
     cursor.move_to_pipeline(static_cast<int>(pipeline));
+    const double states = cursor.states().count;
+    if (states > usable) result.over_by_states += num_valid;
+    if (states > kNearMemory * usable) {
+      result.over_memory += num_valid;
+      continue;
+    }
     for (std::size_t variant = 0; variant < table.variants().size(); ++variant) {
       if (!valid[variant]) continue;
       cursor.move_to_variant(static_cast<int>(variant));
-      const StageMemory memory = cursor.memory();
-      Candidate candidate{.memory = memory.total().count,
+      Candidate candidate{.memory = cursor.memory().total().count,
                           .mesh = mesh_idx,
                           .pipeline = static_cast<std::int32_t>(pipeline),
                           .variant = static_cast<std::int32_t>(variant)};
-      candidate.bound_ps = cursor.bound_ps();
       const bool fits = candidate.memory <= usable;
-      if (!fits) {
-        ++result.over_memory;
-        result.over_by_states += memory.states().count > usable;
-      }
-      if (fits) result.fit.push_back(candidate);
-      if (!fits && candidate.memory <= kNearMemory * usable) result.too_big.push_back(candidate);
+      result.over_memory += !fits;
+      if (candidate.memory > kNearMemory * usable) continue;
+      candidate.bound_ps = cursor.bound_ps();
+      (fits ? result.fit : result.too_big).push_back(candidate);
     }
   }
   // Only the most promising of those too big are ever looked at again.
@@ -131,6 +133,11 @@ struct FieldValues {
 class Search {
  public:
   Search(const Question& question, bool exhaustive) : question_(question), exhaustive_(exhaustive) {}
+
+  SearchResult screen_only() {
+    screen_all({});
+    return std::move(result_);
+  }
 
   SearchResult run(const SearchHooks& hooks) {
     const auto start = std::chrono::steady_clock::now();
@@ -355,5 +362,7 @@ void Search::find_near_misses() {
 SearchResult search(const Question& question, const SearchHooks& hooks, bool exhaustive) {
   return Search(question, exhaustive).run(hooks);
 }
+
+SearchResult screen_space(const Question& question) { return Search(question, false).screen_only(); }
 
 }  // namespace msmoe::planner

@@ -64,4 +64,7 @@ struct SearchHooks {
 // exhaustive: composes every plan that fits, ignoring bounds. For tests; the answer is the same.
 SearchResult search(const Question& question, const SearchHooks& hooks = {}, bool exhaustive = false);
 
+// The first step alone: its counts, and no plans.
+SearchResult screen_space(const Question& question);
+
 }  // namespace msmoe::planner

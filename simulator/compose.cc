@@ -13,8 +13,21 @@ void assert_full(const PipelineTimes& times) {
   [[maybe_unused]] const auto virtual_stages = static_cast<std::size_t>(times.pp * times.vpp);
   assert(times.forward.size() == virtual_stages && times.backward.size() == virtual_stages);
   assert(times.forward_beside_data.size() == virtual_stages && times.backward_beside_data.size() == virtual_stages);
+  assert(times.forward_beside_send.size() == virtual_stages && times.backward_beside_send.size() == virtual_stages);
   assert(times.gather.size() == virtual_stages && times.reduce.size() == virtual_stages);
   assert(times.optimizer.size() == static_cast<std::size_t>(times.pp));
+}
+
+// A slot and what has `left` to do beside it: how much later each ends than it would alone.
+struct Slowdown {
+  std::int64_t slot, other;
+};
+inline Slowdown slowdown(std::int64_t alone, const Beside& beside, std::int64_t left) {
+  const Slowdown whole{beside.slot - alone, beside.slot - beside.other};
+  if (left >= beside.other) return whole;
+  const double share = static_cast<double>(left) / static_cast<double>(beside.other);
+  return {static_cast<std::int64_t>(share * static_cast<double>(whole.slot)),
+          static_cast<std::int64_t>(share * static_cast<double>(whole.other))};
 }
 
 }  // namespace
@@ -105,13 +118,21 @@ inline std::int64_t Composer::start_of_slot(std::int64_t stage, std::int64_t arr
 }
 
 inline std::int64_t Composer::end_of_slot(std::int64_t stage, std::int64_t start, std::int64_t alone,
-                                          std::int64_t beside) {
-  const std::int64_t covered = states_[stage].data_end - start;
-  if (covered <= 0) return start + alone;
-  std::int64_t slowed = beside - alone;
-  if (covered < beside) {
-    const double share = static_cast<double>(covered) / static_cast<double>(beside);
-    slowed = static_cast<std::int64_t>(share * static_cast<double>(slowed));
+                                          const Beside& data, const Beside& send) {
+  StageState& state = states_[stage];
+  std::int64_t slowed = 0;
+  if (state.sent > start) {
+    const Slowdown by_send = slowdown(alone, send, state.sent - start);
+    slowed += by_send.slot;
+    state.sent += by_send.other;
+  }
+  if (state.data_end > start) {
+    const Slowdown by_data = slowdown(alone, data, state.data_end - start);
+    slowed += by_data.slot;
+    state.data_end += by_data.other;
+    for (std::int64_t v = (vpp_ - 1) * pp_ + stage; v >= 0 && gather_end_[v] > start; v -= pp_) {
+      gather_end_[v] += slowdown(alone, data, gather_end_[v] - start).other;
+    }
   }
   result_.stages[stage].slowed_ps += slowed;
   return start + alone + slowed;
@@ -132,7 +153,8 @@ inline void Composer::run_forward(std::int64_t stage, std::int64_t turn_idx) {
     result_.stages[stage].exposed_gather_ps += gathered - start;
     start = gathered;
   }
-  const std::int64_t end = end_of_slot(stage, start, times_->forward[v], times_->forward_beside_data[v]);
+  const std::int64_t end =
+      end_of_slot(stage, start, times_->forward[v], times_->forward_beside_data[v], times_->forward_beside_send[v]);
   StageState& state = states_[stage];
   state.clock = end;
   if (v == pp_ * vpp_ - 1) return;
@@ -152,7 +174,8 @@ inline void Composer::run_backward(std::int64_t stage, std::int64_t turn_idx) {
     arrival = backward_wraps_[turn.wraps_from];
   }
   const std::int64_t start = start_of_slot(stage, arrival);
-  const std::int64_t end = end_of_slot(stage, start, times_->backward[v], times_->backward_beside_data[v]);
+  const std::int64_t end =
+      end_of_slot(stage, start, times_->backward[v], times_->backward_beside_data[v], times_->backward_beside_send[v]);
   StageState& state = states_[stage];
   state.clock = end;
   if (turn.last) {

@@ -2,13 +2,17 @@
 //
 // A slot is one pass of one chunk over one micro-batch (core/schedule.h). On each stage slots run in schedule order;
 //
-//     start = max(end of the slot before, arrival of the message it needs, its chunk's parameter gather if it is the
-//     first) end   = start + alone                        where no data-parallel collective is under way on the stage,
-//             start + alone + x (beside - alone)   where one covers the share x = min(1, time left of it / beside).
+//     start = max(end of the slot before, arrival of the message it needs, its chunk's gather if it is the first)
+//     end = start + alone + sum over what is under way on the stage of x (beside - alone)
+//
+// where the data-parallel collectives and the stage's message are what may be under way. Let one have a time L left if
+// nothing slows it, and get a time D of its own done beside a whole slot. Then it covers the share x = min(1, L / D) of
+// the slot, and ends x (beside - D) later for it.
 //
 // A stage's messages leave one after the other, and so do its gathers from t = 0 on; the reduction of a chunk's
 // gradients starts at the end of its last backward, or when the reduction before it ends. Gradient norm and optimizer
-// follow when every stage is done.
+// follow when every stage is done. A message arrives as if nothing slowed it, for only the ones behind it are sure to
+// wait: whether the sender's next slot comes in its way is not known when the receiver needs it.
 //
 // The order of work. Let d = pp - 1 - stage, g the round size, N = m vpp. Stage d runs its k-th forward in tick
 // k - d - (vpp - 1) g and its k-th backward in tick k + d (interleaved), or in ticks 2k - d and 2k + d (1F1B), forward
@@ -23,14 +27,27 @@
 
 namespace msmoe::simulator {
 
+// A slot with an operator of another stream beside it all along.
+struct Beside {
+  std::int64_t slot = 0;   // how long the slot takes. REQUIRES: no less than alone
+  std::int64_t other = 0;  // what the other gets done meanwhile, in time of its own alone. REQUIRES: no more than slot
+
+  Beside& operator+=(const Beside& more) {
+    slot += more.slot;
+    other += more.other;
+    return *this;
+  }
+  friend Beside operator*(std::int64_t count, const Beside& one) { return {count * one.slot, count * one.other}; }
+};
+
 // All times in picoseconds. Vectors by virtual stage v = chunk * pp + stage, but for optimizer.
 struct PipelineTimes {
   PipelineSchedule schedule = PipelineSchedule::k1F1B;
   std::int64_t pp = 1, vpp = 1, micro_batches = 1;
 
-  std::vector<std::int64_t> forward, backward;  // of a slot with nothing beside it
-  // With a data-parallel collective beside it all along. REQUIRES: no less than alone.
-  std::vector<std::int64_t> forward_beside_data, backward_beside_data;
+  std::vector<std::int64_t> forward, backward;                    // of a slot with nothing beside it
+  std::vector<Beside> forward_beside_data, backward_beside_data;  // data-parallel collectives
+  std::vector<Beside> forward_beside_send, backward_beside_send;
 
   std::int64_t send = 0;    // activation or gradient to the neighbouring virtual stage; nothing is sent where pp == 1
   bool overlap_p2p = true;  // false: the compute stream is busy for `send` after the slot, too
@@ -49,7 +66,7 @@ struct PipelineTimes {
 struct StageTimes {
   std::int64_t last_slot_end_ps = 0;
   std::int64_t busy_ps = 0;            // slots, as long as they took
-  std::int64_t slowed_ps = 0;          // the part of busy that slots lost to collectives beside them
+  std::int64_t slowed_ps = 0;          // the part of busy that slots lost to collectives and sends beside them
   std::int64_t exposed_gather_ps = 0;  // waits for parameters alone
   std::int64_t exposed_send_ps = 0;    // waits for messages on their way, or sends on the compute stream
   std::int64_t exposed_reduce_ps = 0;  // reductions still running after the last slot
@@ -88,7 +105,8 @@ class Composer {
   void run_forward(std::int64_t stage, std::int64_t turn_idx);
   void run_backward(std::int64_t stage, std::int64_t turn_idx);
   std::int64_t start_of_slot(std::int64_t stage, std::int64_t arrival);
-  std::int64_t end_of_slot(std::int64_t stage, std::int64_t start, std::int64_t alone, std::int64_t beside);
+  std::int64_t end_of_slot(std::int64_t stage, std::int64_t start, std::int64_t alone, const Beside& data,
+                           const Beside& send);
   void finish_step();
 
   const PipelineTimes* times_ = nullptr;  // during compose

@@ -216,7 +216,8 @@ std::string explain_operators(const Model& model, const Prediction& prediction, 
                               const CostModel& costs, double imbalance) {
   const Plan& plan = prediction.plan;
   const int kind = usual_kind(model);
-  const Module layer = lower_layer(model, plan, kind, {.imbalance = imbalance});
+  const Module layer =
+      lower_layer(model, plan, kind, {.imbalance = imbalance, .gpus_per_node = costs.cluster().gpus_per_node});
   Table operators =
       operator_table(fmt::format("One layer, one micro-batch, on one rank: {} of {} layers are like it",
                                  std::count(model.layers.begin(), model.layers.end(), kind), model.num_layers()));

@@ -17,8 +17,9 @@ using Amounts = std::array<double, kNumLimits>;
 
 Amounts amounts_of(const Demand& demand) {
   Amounts use{};
-  std::copy(demand.share.begin(), demand.share.end(), use.begin());
-  if (demand.holder) std::swap(use[kSm], use[kHeldSm]);
+  for (int r = 0; r < kNumResources; ++r) use[r] = demand.share[r];
+  use[kHeldSm] = demand.holder ? use[kSm] : 0;
+  use[kSm] -= use[kHeldSm];
   return use;
 }
 

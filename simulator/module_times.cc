@@ -17,39 +17,53 @@ std::int64_t serial_ps(const std::vector<Operator>& operators, const CostModel& 
 
 bool alike(const ModuleParameters& a, const ModuleParameters& b) { return a.dense == b.dense && a.expert == b.expert; }
 
-struct PassTimes {
-  std::int64_t alone = 0, beside_data = 0;
-};
-
 // Shared resources may stop a task until the operator beside it ends, so that one must end.
 constexpr double kMostSlowdown = 100;
 
-// A module has nothing on the pipeline stream, so the operator beside it stands there.
-std::int64_t beside_ps(const Block& block, std::int64_t alone, const DataShare& data) {
+// A module has nothing on the pipeline stream, so the operator beside it stands there. It works on alone when the
+// module has ended, so what it got done before is its time less the rest.
+Beside pass_beside(const Block& block, std::int64_t alone, const DataShare& share) {
   Task task;
   task.alone_ps = static_cast<std::int64_t>(kMostSlowdown * static_cast<double>(alone));
-  task.share = data.share;
-  task.holder = data.holder;
+  task.share = share.share;
+  task.holder = share.holder;
   task.stream = static_cast<std::uint8_t>(Stream::kPipeline);
   Job job;
   job.blocks = {block, {.tasks = {task}, .waits = {}}};
   job.devices = {{1, 0}};
+  const RunResult result = run(job);
+  const std::int64_t other_end = result.slot_end_ps[0][0], end = result.slot_end_ps[0][1];
   // Tasks that are slowed may happen to overlap better, which is no effect to build on.
-  return std::max(alone, run(job).slot_end_ps[0][1]);
+  return {std::max(alone, end), task.alone_ps - std::max<std::int64_t>(0, other_end - end)};
 }
 
-PassTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data) {
+Beside pass_beside(const Block& block, std::int64_t alone, const Shares& shares) {
+  if (shares.empty() || alone == 0) return {alone, alone};
+  double passes = 0, time = 0, other_time = 0;
+  for (const DataShare& kind : shares) {
+    const Beside beside = pass_beside(block, alone, kind);
+    const double passes_of_kind = kind.time_ps / static_cast<double>(beside.other);
+    passes += passes_of_kind;
+    time += passes_of_kind * static_cast<double>(beside.slot);
+    other_time += kind.time_ps;
+  }
+  const std::int64_t slot = std::max(alone, static_cast<std::int64_t>(time / passes));
+  return {slot, std::min(slot, static_cast<std::int64_t>(other_time / passes))};
+}
+
+struct PassTimes {
+  std::int64_t alone = 0;
+  Beside data, send;
+};
+
+PassTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data,
+                    const Shares& send) {
   Job job;
   job.blocks = {make_block(operators, costs)};
   job.devices = {{0}};
   const std::int64_t alone = run(job).makespan_ps;
-  if (data.empty() || alone == 0) return {alone, alone};
-  double done = 0, time = 0;  // passes of the module, in so much time
-  for (const DataShare& kind : data) {
-    done += kind.time_ps / static_cast<double>(beside_ps(job.blocks.front(), alone, kind));
-    time += kind.time_ps;
-  }
-  return {alone, std::max(alone, static_cast<std::int64_t>(time / done))};
+  const Block& block = job.blocks.front();
+  return {alone, pass_beside(block, alone, data), pass_beside(block, alone, send)};
 }
 
 bool alike(const DataShare& a, const DataShare& b) {
@@ -65,8 +79,9 @@ bool alike(const DataShare& a, const DataShare& b) {
 Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs) {
   Shares shares;
   const ChunkSync sync = lower_sync(plan, parameters);
-  for (const std::vector<Operator>* operators : {&sync.gather, &sync.reduce}) {
-    const Block block = make_block(*operators, costs);
+  for (const bool is_reduce : {false, true}) {
+    if (is_reduce ? !plan.overlap_grad_reduce : !plan.overlap_param_gather) continue;
+    const Block block = make_block(is_reduce ? sync.reduce : sync.gather, costs);
     for (const Task& task : block.tasks) {
       const DataShare one{task.share, task.holder, static_cast<double>(task.alone_ps)};
       const auto known = std::find_if(shares.begin(), shares.end(), [&](const DataShare& s) { return alike(s, one); });
@@ -80,23 +95,33 @@ Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const C
   return shares;
 }
 
+Shares send_shares(const Plan& plan, const Model& model, const CostModel& costs) {
+  if (plan.pp == 1 || !plan.overlap_p2p) return {};
+  const OperatorCost cost = costs.cost(lower_pipeline_send(model, plan));
+  return {{.share = cost.share, .holder = true, .time_ps = static_cast<double>(cost.alone.count())}};
+}
+
 ModuleTimes& ModuleTimes::operator+=(const ModuleTimes& other) {
   forward += other.forward;
   backward += other.backward;
   forward_beside_data += other.forward_beside_data;
   backward_beside_data += other.backward_beside_data;
+  forward_beside_send += other.forward_beside_send;
+  backward_beside_send += other.backward_beside_send;
   parameters.dense += other.parameters.dense;
   parameters.expert += other.parameters.expert;
   return *this;
 }
 
-ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data) {
-  const PassTimes forward = time_pass(module.forward, costs, data);
-  const PassTimes backward = time_pass(module.backward, costs, data);
+ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data, const Shares& send) {
+  const PassTimes forward = time_pass(module.forward, costs, data, send);
+  const PassTimes backward = time_pass(module.backward, costs, data, send);
   return {.forward = forward.alone,
           .backward = backward.alone,
-          .forward_beside_data = forward.beside_data,
-          .backward_beside_data = backward.beside_data,
+          .forward_beside_data = forward.data,
+          .backward_beside_data = backward.data,
+          .forward_beside_send = forward.send,
+          .backward_beside_send = backward.send,
           .parameters = module.parameters};
 }
 
@@ -144,6 +169,8 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
     times.backward.push_back(chunk.backward);
     times.forward_beside_data.push_back(chunk.forward_beside_data);
     times.backward_beside_data.push_back(chunk.backward_beside_data);
+    times.forward_beside_send.push_back(chunk.forward_beside_send);
+    times.backward_beside_send.push_back(chunk.backward_beside_send);
     stages[v % plan.pp].dense += chunk.parameters.dense;
     stages[v % plan.pp].expert += chunk.parameters.expert;
     // Most chunks are as the one before.
@@ -173,14 +200,18 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
 
 PipelineTimes make_pipeline_times(const Program& program, const Model& model, const CostModel& costs) {
   const Plan& plan = program.plan;
-  ModuleParameters all;
-  for (const Module& module : program.modules) {
-    all.dense += module.parameters.dense;
-    all.expert += module.parameters.expert;
+  ModuleParameters mean;
+  for (const Stage& stage : program.stages) {
+    for (const Chunk& chunk : stage.chunks) {
+      mean.dense += chunk.parameters.dense;
+      mean.expert += chunk.parameters.expert;
+    }
   }
-  const Shares data = data_shares(plan, all, costs);
+  mean.dense /= static_cast<double>(plan.virtual_stages());
+  mean.expert /= static_cast<double>(plan.virtual_stages());
+  const Shares data = data_shares(plan, mean, costs), send = send_shares(plan, model, costs);
   std::vector<ModuleTimes> modules;
-  for (const Module& module : program.modules) modules.push_back(time_module(module, costs, data));
+  for (const Module& module : program.modules) modules.push_back(time_module(module, costs, data, send));
   return make_pipeline_times(model, plan, chunk_times(program, modules), costs);
 }
 

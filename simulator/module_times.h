@@ -15,7 +15,7 @@
 
 namespace msmoe::simulator {
 
-// One kind of data-parallel operator: what it uses of each resource, and how long it runs in a step.
+// One kind of operator that runs beside modules: what it uses of each resource, and how long it runs in a step.
 struct DataShare {
   std::array<float, kNumResources> share{};
   bool holder = false;  // as Task::holder
@@ -23,22 +23,25 @@ struct DataShare {
 };
 using Shares = std::vector<DataShare>;
 
-// What the data-parallel operators for these parameters use. Operators that differ little are one kind.
+// What the data-parallel operators for these parameters use, of those that run beside slots. Operators that differ
+// little are one kind. The parameters of a chunk, or the mean of all: their mix of kinds counts.
 Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const CostModel& costs);
+// What a message to the neighbouring stage uses. None where it is on the compute stream, and so beside nothing.
+Shares send_shares(const Plan& plan, const Model& model, const CostModel& costs);
 
 // One module, or all modules of a chunk. Times in picoseconds.
 struct ModuleTimes {
   std::int64_t forward = 0, backward = 0;
-  // With data-parallel operators beside it all along.
-  std::int64_t forward_beside_data = 0, backward_beside_data = 0;
+  Beside forward_beside_data, backward_beside_data;  // with data-parallel operators beside it all along
+  Beside forward_beside_send, backward_beside_send;  // with messages
   ModuleParameters parameters;
 
   ModuleTimes& operator+=(const ModuleTimes& other);
 };
 
-// By the event engine, the module alone on a device; then with each kind of data-parallel operator beside it without
-// end. Over the kinds the module's rates are averaged, not its times: that is what it gets done while they take turns.
-ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data);
+// By the event engine, the module alone on a device; then with each kind of operator beside it without end. Over kinds
+// that take turns, a whole pass of the module and what is done beside it are those of the mean: time over passes.
+ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data, const Shares& send);
 
 struct ModelTimes {
   std::vector<ModuleTimes> layers;  // as Model::kinds

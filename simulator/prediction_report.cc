@@ -188,8 +188,8 @@ std::string describe_fit(const MemoryReport& memory) {
 
 std::vector<std::string> prediction_notes(const Prediction& prediction, const Model& model, const Cluster& cluster) {
   const Software& software = prediction.plan.software;
-  std::vector<std::string> notes = {fmt::format("kernel times: {} x the microbenchmarks, as of {} ({})",
-                                                software.kernel_time_scale, reports::printable(software.name),
+  std::vector<std::string> notes = {fmt::format("kernel times: those of {}, {} x the microbenchmarks ({})",
+                                                reports::printable(software.name), software.kernel_time_scale,
                                                 reports::printable(software.source))};
   for (const std::string& warning : plan_warnings(model, cluster, prediction.plan))
     notes.push_back("warning: " + warning);

@@ -196,10 +196,7 @@ void ModuleBuilder::prefetch(TensorId id) {
 }
 
 ModuleBuilder::FusedScope::FusedScope(ModuleBuilder& builder, const char* name, bool wanted)
-    : builder_(builder),
-      name_(name),
-      active_(wanted),
-      begin_(builder.operators().size()) {
+    : builder_(builder), name_(name), active_(wanted), begin_(builder.operators().size()) {
   builder_.fusing_ = active_;
 }
 

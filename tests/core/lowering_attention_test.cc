@@ -90,8 +90,7 @@ TEST_P(AttentionTraffic, Latent) {
 
   const Plan sequence = plan("sp");
   layer = lower_last_layer(v3, sequence);
-  EXPECT_DOUBLE_EQ(attention_sent(layer.forward, sequence),
-                   kTokens / ranks() * 128 * (192 + 192 + 128 + 128) * away());
+  EXPECT_DOUBLE_EQ(attention_sent(layer.forward, sequence), kTokens / ranks() * 128 * (192 + 192 + 128 + 128) * away());
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, AttentionTraffic, testing::Values("2", "4", "8"));
@@ -142,8 +141,8 @@ TEST(Attention, OrderOfUlysses) {
   const Plan plan = plan_with({{"attention", "sp"}, {"attention_degree", "8"}, {"ep", "8"}});
   const std::vector<std::string> names = names_of(lower_last_layer(find_model("mixtral-8x7b"), plan).forward);
   EXPECT_EQ(names, (std::vector<std::string>{"ln1", "qkv", "rope", "qkv_a2a", "attention", "attn_a2a", "out",
-                                             "residual1", "ln2", "router", "topk", "permute", "dispatch", "fc1", "swiglu",
-                                             "fc2", "combine", "unpermute", "residual2"}));
+                                             "residual1", "ln2", "router", "topk", "permute", "dispatch", "fc1",
+                                             "swiglu", "fc2", "combine", "unpermute", "residual2"}));
 }
 
 }  // namespace

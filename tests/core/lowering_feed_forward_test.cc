@@ -31,8 +31,12 @@ class FeedForwardTest : public testing::Test {
 // Equation 3: k copies of a rank's bs/n tokens, (n-1)/n of them to other ranks, and back: 2k/n bsh (n-1)/n.
 TEST_F(FeedForwardTest, AllToAll) {
   for (const double ranks : {2, 4, 8}) {
-    lower_with({{"attention_degree", ranks == 2 ? "2" : ranks == 4 ? "4" : "8"},
-                {"ep", ranks == 2 ? "2" : ranks == 4 ? "4" : "8"}});
+    lower_with({{"attention_degree", ranks == 2   ? "2"
+                                     : ranks == 4 ? "4"
+                                                  : "8"},
+                {"ep", ranks == 2   ? "2"
+                       : ranks == 4 ? "4"
+                                    : "8"}});
     const double expected = 2 * kTopK / ranks * kTokensTimesHidden * (ranks - 1) / ranks;
     EXPECT_DOUBLE_EQ(sent(layer.forward, GroupKind::kExpert), expected);
     EXPECT_DOUBLE_EQ(sent(layer.backward, GroupKind::kExpert), expected);
@@ -89,8 +93,8 @@ TEST_F(FeedForwardTest, RowsAndWidthsOfExperts) {
   }
 }
 
-// The rank with 1.5 times the rows works, receives and holds 1.5 times as much; all-gather sends every token anyway, and
-// a rank with all experts has all rows whatever is chosen.
+// The rank with 1.5 times the rows works, receives and holds 1.5 times as much; all-gather sends every token anyway,
+// and a rank with all experts has all rows whatever is chosen.
 TEST_F(FeedForwardTest, ImbalanceScalesExpertRows) {
   const Fields all_to_all = {{"ep", "8"}, {"recompute", "selective"}};
   lower_with(all_to_all);
@@ -140,8 +144,8 @@ TEST_F(FeedForwardTest, SharedExpert) {
   EXPECT_EQ(cut.flops, whole.flops);
 }
 
-// FP8 on the wire: one byte an element and a scale of four bytes for 128 of them, 1.03125 bytes in place of two, after a
-// kernel that quantizes.
+// FP8 on the wire: one byte an element and a scale of four bytes for 128 of them, 1.03125 bytes in place of two, after
+// a kernel that quantizes.
 TEST_F(FeedForwardTest, Fp8Wire) {
   lower_with({{"ep", "8"}, {"precision", "fp8"}, {"act_wire", "fp8"}});
   EXPECT_DOUBLE_EQ(find_operator(layer.forward, "dispatch").transfer.payload.count, 2048 * kHidden * 1.03125);

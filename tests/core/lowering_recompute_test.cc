@@ -46,8 +46,8 @@ TEST_F(RecomputeTest, SelectiveKeepsThePapersSet) {
   const Names paper = {"hidden", "qkv_a2a", "attn", "ln2_in", "fc1"};
   EXPECT_DOUBLE_EQ(kept_elements(paper), (2 * 3 * 3.5 + 4 + 2.0 / 4) * kUnit);
   EXPECT_DOUBLE_EQ(kept_elements({"dense_fc1"}), 2 * kWidth * kTokens);
-  EXPECT_EQ(kept_names(layer), (Names{"hidden", "qkv_a2a", "attn", "attn_stats", "ln2_in", "router_probs", "gates",
-                                      "fc1", "dense_fc1"}));
+  EXPECT_EQ(kept_names(layer),
+            (Names{"hidden", "qkv_a2a", "attn", "attn_stats", "ln2_in", "router_probs", "gates", "fc1", "dense_fc1"}));
   EXPECT_DOUBLE_EQ(layer.kept.count, (25.5 * kUnit + 2 * kWidth * kTokens) * 2 + kSmallBytes);
 }
 
@@ -56,7 +56,8 @@ TEST_F(RecomputeTest, SelectiveRebuildsWithoutArithmetic) {
   for (const char* attention : {"sp", "tp", "cp"}) {
     for (const char* dispatch : {"ag_rs", "a2a"}) {
       for (const char* overlap : {"none", "inter", "intra"}) {
-        lower_with({{"attention", attention}, {"dispatch", dispatch}, {"recompute", "selective"}, {"overlap", overlap}});
+        lower_with(
+            {{"attention", attention}, {"dispatch", dispatch}, {"recompute", "selective"}, {"overlap", overlap}});
         EXPECT_EQ(flops_of(layer.backward, of_pass(Pass::kRecompute)), 0) << describe_plan(plan);
       }
     }
@@ -85,10 +86,9 @@ TEST_F(RecomputeTest, NoneKeepsWhatBackwardReads) {
   lower_with({{"recompute", "none"}});
   EXPECT_TRUE(rebuilt().empty());
   EXPECT_EQ(kept_names(layer),
-            (Names{"hidden", "ln1_out", "qkv_a2a", "attn", "attn_stats", "attn_a2a", "ln2_in", "ln2_out", "router_probs",
-                   "gates", "scatter", "fc1", "swiglu", "dense_fc1", "dense_act"}));
-  EXPECT_DOUBLE_EQ(layer.kept.count,
-                   ((25.5 + 2 + 1 + 3 + 3 * 3.5) * kUnit + 3 * kWidth * kTokens) * 2 + kSmallBytes);
+            (Names{"hidden", "ln1_out", "qkv_a2a", "attn", "attn_stats", "attn_a2a", "ln2_in", "ln2_out",
+                   "router_probs", "gates", "scatter", "fc1", "swiglu", "dense_fc1", "dense_act"}));
+  EXPECT_DOUBLE_EQ(layer.kept.count, ((25.5 + 2 + 1 + 3 + 3 * 3.5) * kUnit + 3 * kWidth * kTokens) * 2 + kSmallBytes);
 }
 
 // Only the layer's input stays, and the routing, so that rows find their experts again. Backward then runs all of
@@ -98,7 +98,8 @@ TEST_F(RecomputeTest, FullKeepsTheInputAndTheRouting) {
   EXPECT_EQ(kept_names(layer), (Names{"hidden", "router_probs", "gates"}));
   EXPECT_DOUBLE_EQ(layer.kept.count, kUnit * 2 + kTokens * 32 * 4 + kTokens * 3 * 8);
   double last = 0;
-  for (const char* name : {"fc2", "dense_fc2", "router"}) last += find_operator(layer.forward, name).compute.flops.count;
+  for (const char* name : {"fc2", "dense_fc2", "router"})
+    last += find_operator(layer.forward, name).compute.flops.count;
   EXPECT_DOUBLE_EQ(flops_of(layer.backward, of_pass(Pass::kRecompute)), flops_of(layer.forward) - last);
 }
 
@@ -106,12 +107,12 @@ TEST_F(RecomputeTest, FullKeepsTheInputAndTheRouting) {
 TEST_F(RecomputeTest, ClassesAreApart) {
   lower_with({{"recompute", "none"}});
   const Names all = kept_names(layer);
-  for (const auto& [element, dropped] : std::initializer_list<std::pair<const char*, Names>>{
-           {"norm", {"ln1_out", "ln2_out"}},
-           {"activation", {"swiglu", "dense_act"}},
-           {"dispatch", {"scatter"}},
-           {"attention_out", {"attn_a2a"}},
-           {"expert", {"fc1", "dense_fc1"}}}) {
+  for (const auto& [element, dropped] :
+       std::initializer_list<std::pair<const char*, Names>>{{"norm", {"ln1_out", "ln2_out"}},
+                                                            {"activation", {"swiglu", "dense_act"}},
+                                                            {"dispatch", {"scatter"}},
+                                                            {"attention_out", {"attn_a2a"}},
+                                                            {"expert", {"fc1", "dense_fc1"}}}) {
     lower_with({{"recompute", element}});
     Names expected = all;
     for (const std::string& name : dropped) expected.erase(name);

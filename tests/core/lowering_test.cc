@@ -3,15 +3,14 @@
 
 #include <cmath>
 
-#include "core/memory_plan.h"
+#include "tests/core/data_flow_checker.h"
 #include "tests/core/lowering_samples.h"
 
 namespace msmoe {
 namespace {
 
-const char* const kModels[] = {"mixtral-8x7b",    "megascale-352b", "deepseek-v3",   "deepseek-v2-lite",
-                               "qwen3-30b-a3b",   "gpt-oss-120b",   "hunyuan-large", "llama4-scout",
-                               "deepseek-moe-16b"};
+const char* const kModels[] = {"mixtral-8x7b", "megascale-352b", "deepseek-v3",  "deepseek-v2-lite", "qwen3-30b-a3b",
+                               "gpt-oss-120b", "hunyuan-large",  "llama4-scout", "deepseek-moe-16b"};
 const char* const kRecomputeSetsTried[] = {"none", "selective", "full", "norm", "dispatch", "attention", "expert"};
 const char* const kOverlaps[] = {"none", "inter", "intra"};
 
@@ -41,7 +40,8 @@ TEST_P(EveryModel, ForwardFlopsDoNotDependOnThePlan) {
   for_each_layer([&](const Plan& plan, const LayerKind& kind, int kind_idx) {
     const Module layer = lower_layer(model, plan, kind_idx, {});
     const double tokens = static_cast<double>(plan.micro_batch * plan.seq_len);
-    const auto widths = static_cast<double>(kind.attention.heads * (kind.attention.head_dim + kind.attention.value_dim));
+    const auto widths =
+        static_cast<double>(kind.attention.heads * (kind.attention.head_dim + kind.attention.value_dim));
     const double expected = 2 * tokens * matrices_of(count_layer(model, kind), kind.feed_forward.top_k) +
                             2 * tokens * widths * average_span(kind.attention, plan.seq_len);
     const double found = flops_of(layer.forward) * static_cast<double>(plan.attention_ranks());
@@ -83,15 +83,15 @@ TEST_P(EveryModel, ParametersAddUp) {
     const Attention& attention = kind.attention;
     const bool latent = attention.kind == AttentionKind::kLatent;
     // The compressions of latent attention are small, and held whole.
-    const double whole = latent ? static_cast<double>(model.hidden * (attention.query_rank + attention.kv_rank +
-                                                                      attention.rope_dim))
-                                : 0;
+    const double whole =
+        latent ? static_cast<double>(model.hidden * (attention.query_rank + attention.kv_rank + attention.rope_dim))
+               : 0;
     const double cut = static_cast<double>(count.attention_matrices + count.dense_matrices) - whole;
     const auto vectors = static_cast<double>(count.attention_vectors + count.norm_vectors + count.feed_forward_vectors);
     EXPECT_DOUBLE_EQ(layer.parameters.dense,
                      cut / split + whole + static_cast<double>(count.router_matrices) + vectors);
-    const double expert = static_cast<double>(count.experts * count.expert_matrices) /
-                          static_cast<double>(plan.expert_ranks());
+    const double expert =
+        static_cast<double>(count.experts * count.expert_matrices) / static_cast<double>(plan.expert_ranks());
     const double expert_vectors =
         static_cast<double>(count.experts * count.expert_vectors) / static_cast<double>(plan.ep);
     EXPECT_NEAR(layer.parameters.expert, expert + expert_vectors, 1);
@@ -144,80 +144,6 @@ TEST_P(EveryModel, OverlapLevels) {
   });
 }
 
-// Which tensors are at hand before each operator of a pass, and who wrote them; nothing of the builder is used.
-class DataFlow {
- public:
-  explicit DataFlow(const Module& module) : module_(module) {}
-
-  void check() {
-    check_pass(module_.forward, [&](std::int16_t id) { return !written_by(module_.forward, id); });
-    // Backward may read what was kept, and its own input, which no operator of either pass writes.
-    check_pass(module_.backward, [&](std::int16_t id) {
-      const bool incoming = !written_by(module_.forward, id) && !written_by(module_.backward, id);
-      return tensor(id).kept || incoming;
-    });
-    for (std::size_t id = 0; id < module_.tensors.size(); ++id) {
-      if (module_.tensors[id].kept) {
-        EXPECT_TRUE(read_by(module_.backward, static_cast<std::int16_t>(id))) << module_.tensors[id].name;
-      }
-    }
-  }
-
-  // A tensor lives from the first operator that writes it to the last that touches it; sums over those that live.
-  double peak(const Operators& pass) const {
-    double worst = 0;
-    for (std::size_t now = 0; now < pass.size(); ++now) {
-      double live = 0;
-      for (std::size_t id = 0; id < module_.tensors.size(); ++id) {
-        const auto tensor_id = static_cast<std::int16_t>(id);
-        const bool kept_apart = module_.tensors[id].kept && &pass == &module_.forward;
-        bool begun = false, wanted = false;
-        for (std::size_t op_idx = 0; op_idx < pass.size(); ++op_idx) {
-          const bool writes = holds(pass[op_idx].writes, tensor_id);
-          begun |= writes && op_idx <= now;
-          wanted |= (writes || holds(pass[op_idx].reads, tensor_id)) && op_idx >= now;
-        }
-        if (begun && wanted && !kept_apart) live += module_.tensors[id].size.count;
-      }
-      worst = std::max(worst, live);
-    }
-    return worst;
-  }
-
- private:
-  static bool holds(const std::vector<std::int16_t>& list, std::int16_t id) {
-    return std::find(list.begin(), list.end(), id) != list.end();
-  }
-  static bool written_by(const Operators& pass, std::int16_t id) {
-    return std::any_of(pass.begin(), pass.end(), [&](const Operator& op) { return holds(op.writes, id); });
-  }
-  static bool read_by(const Operators& pass, std::int16_t id) {
-    return std::any_of(pass.begin(), pass.end(), [&](const Operator& op) { return holds(op.reads, id); });
-  }
-  const Tensor& tensor(std::int16_t id) const { return module_.tensors[static_cast<std::size_t>(id)]; }
-
-  template <class AtHand>
-  void check_pass(const Operators& pass, const AtHand& at_hand_before) {
-    for (std::size_t op_idx = 0; op_idx < pass.size(); ++op_idx) {
-      const Operator& op = pass[op_idx];
-      for (const std::int16_t wait : op.waits) EXPECT_LT(static_cast<std::size_t>(wait), op_idx) << op.name;
-      for (const std::int16_t id : op.reads) {
-        std::size_t writer = op_idx;
-        for (std::size_t earlier = 0; earlier < op_idx; ++earlier)
-          if (holds(pass[earlier].writes, id)) writer = earlier;
-        if (writer == op_idx) {
-          EXPECT_TRUE(at_hand_before(id)) << op.name << " reads " << tensor(id).name << ", which nobody wrote or kept";
-        } else {
-          EXPECT_TRUE(holds(op.waits, static_cast<std::int16_t>(writer)))
-              << op.name << " does not wait for " << pass[writer].name;
-        }
-      }
-    }
-  }
-
-  const Module& module_;
-};
-
 TEST_P(EveryModel, NothingIsReadBeforeItIsThere) {
   for_each_layer([&](const Plan& plan, const LayerKind&, int kind_idx) {
     for (const char* recompute : kRecomputeSetsTried) {
@@ -236,7 +162,8 @@ TEST_P(EveryModel, NothingIsReadBeforeItIsThere) {
 
 INSTANTIATE_TEST_SUITE_P(Shipped, EveryModel, testing::ValuesIn(kModels), [](const auto& param_info) {
   std::string name = param_info.param;
-  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 });
 
@@ -256,6 +183,16 @@ TEST(Module, PeaksFollowFromLifetimes) {
       }
     }
   }
+}
+
+// Tile-level operators reach their peers over NVLink: a group of 8 is fused in a node of 8, not over two of 4.
+TEST(Module, FusesInsideANodeOnly) {
+  const Model model = find_model("megascale-352b");
+  const Plan plan = plan_with(
+      {{"attention", "sp"}, {"attention_degree", "8"}, {"ep", "8"}, {"dispatch", "ag_rs"}, {"overlap", "intra"}});
+  EXPECT_EQ(names_of(lower_layer(model, plan, 0, {.gpus_per_node = 8}).forward, is_fused),
+            (std::vector<std::string>{"qkv+a2a", "a2a+out", "ag+scatter+fc1", "fc2+gather+rs"}));
+  EXPECT_TRUE(names_of(lower_layer(model, plan, 0, {.gpus_per_node = 4}).forward, is_fused).empty());
 }
 
 // ---- Outside the layers.

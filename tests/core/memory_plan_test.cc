@@ -133,7 +133,8 @@ TEST_F(States, EighteenBytesAParameterDividedByZero) {
          12 * (dense / 16 + expert / 4));
 }
 
-// 16 bytes with bf16 gradients; 2 + 2 + (4 + 2 * 2) = 12 with bf16 moments too; 8 without master weights; FP8 weights 1.
+// 16 bytes with bf16 gradients; 2 + 2 + (4 + 2 * 2) = 12 with bf16 moments too; 8 without master weights; FP8
+// weights 1.
 TEST_F(States, FewerBytesAParameter) {
   const double all = 15e6;
   expect(with({{"zero", "0"}, {"grad_bytes", "2"}}), 2 * all, 2 * all, 12 * all);
@@ -176,8 +177,8 @@ TEST_F(States, WorkspaceAndLogits) {
   EXPECT_EQ(memory[MemoryRow::kReserved], sample.cluster.reserved_memory);
 }
 
-// Buffers for each communicator that spans ranks, 240 MiB, and 8 MiB for each peer of an all-to-all: expert, dense data,
-// expert data and world here, with three peers.
+// Buffers for each communicator that spans ranks, 240 MiB, and 8 MiB for each peer of an all-to-all: expert, dense
+// data, expert data and world here, with three peers.
 TEST_F(States, CommunicationBuffers) {
   EXPECT_DOUBLE_EQ(with({})[MemoryRow::kCommunication].count, (4 * 240 + 3 * 8) * kMiB);
   EXPECT_DOUBLE_EQ(with({{"dispatch", "ag_rs"}})[MemoryRow::kCommunication].count, 4 * 240 * kMiB);
@@ -200,8 +201,8 @@ TEST_F(States, RowsAddUp) {
 TEST_F(States, ResumePeak) {
   const StageMemory memory = with({});
   const double staged = 14 * (3e6 / 16 + 8e6 / 4);
-  EXPECT_DOUBLE_EQ(memory.resume_peak.count, (memory.states() + memory[MemoryRow::kCommunication] +
-                                              memory[MemoryRow::kReserved]).count + staged);
+  EXPECT_DOUBLE_EQ(memory.resume_peak.count,
+                   (memory.states() + memory[MemoryRow::kCommunication] + memory[MemoryRow::kReserved]).count + staged);
   Sample lean{{{1, 0}}};
   lean.modules[0].kept = lean.modules[0].backward_peak = lean.modules[0].forward_peak = {1e6};
   lean.modules[3] = {ModuleKind::kHead, {3e6, 0}, {1e6}, {1e6}, {1e6}};

@@ -28,9 +28,9 @@ class RandomPlans {
   RandomPlan next() {
     for (;;) {
       // Latent attention, dense first layers, prediction layers, windows, shared experts, and no experts at all.
-      const Model& model = model_of(
-          one_of<const char*>({"mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite", "deepseek-moe-16b", "phi-3.5-moe",
-                               "olmoe", "gpt-oss-20b", "glm-4.5-air", "deepseek-v3", "megascale-352b", "llama-3.1-8b"}));
+      const Model& model = model_of(one_of<const char*>(
+          {"mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite", "deepseek-moe-16b", "phi-3.5-moe", "olmoe",
+           "gpt-oss-20b", "glm-4.5-air", "deepseek-v3", "megascale-352b", "llama-3.1-8b"}));
       const Cluster& cluster = cluster_of(one_of<const char*>({"h100", "h100-4nic", "h800", "h20", "gh200"}));
       Plan plan = draw(model, cluster);
       if (is_valid(model, cluster, plan)) return {model, cluster, std::move(plan)};
@@ -71,10 +71,10 @@ class RandomPlans {
     plan.vpp = plan.pp > 1 ? one_of<std::int64_t>({1, 2, 3, 4}) : 1;
     plan.schedule = plan.vpp > 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
     plan.zero = one_of<int>({0, 1, 1, 2, 3});
-    plan.recompute = one_of<Recompute>({kRecomputeNone, Recompute::kNorm | Recompute::kActivation, kRecomputeSelective,
-                                        kRecomputeFull});
-    plan.in_layer_overlap = one_of<InLayerOverlap>(
-        {InLayerOverlap::kNone, InLayerOverlap::kInterOperator, InLayerOverlap::kIntraOperator});
+    plan.recompute = one_of<Recompute>(
+        {kRecomputeNone, Recompute::kNorm | Recompute::kActivation, kRecomputeSelective, kRecomputeFull});
+    plan.in_layer_overlap =
+        one_of<InLayerOverlap>({InLayerOverlap::kNone, InLayerOverlap::kInterOperator, InLayerOverlap::kIntraOperator});
     plan.overlap_grad_reduce = coin();
     plan.overlap_param_gather = coin();
     plan.overlap_p2p = coin();

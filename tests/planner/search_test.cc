@@ -26,7 +26,8 @@ const std::vector<Case>& cases() {
     std::vector<Case> made = {
         {"mixtral on 2 nodes", ask("mixtral-8x7b", "h100", 16, 64, 4096, {{"etp", "1"}, {"cp", "1"}}), {}},
         {"mixtral on 4 nodes",
-         ask("mixtral-8x7b", "h100", 32, 64, 4096, {{"attention", "tp"}, {"cp", "1"}, {"dispatch", "a2a"}, {"ep", "4"}}),
+         ask("mixtral-8x7b", "h100", 32, 64, 4096,
+             {{"attention", "tp"}, {"cp", "1"}, {"dispatch", "a2a"}, {"ep", "4"}}),
          {}},
         {"qwen3 on 2 nodes",
          ask("qwen3-30b-a3b", "h100", 16, 64, 4096, {{"attention", "sp"}, {"ffn", "ep"}, {"cp", "1"}, {"zero", "3"}}),
@@ -35,7 +36,8 @@ const std::vector<Case>& cases() {
          ask("deepseek-v2-lite", "h100", 8, 32, 4096, {{"cp", "1"}, {"etp", "1"}, {"overlap", "intra"}}),
          {}},
         {"megascale on 30 nodes",
-         ask("megascale-352b", "h800", 240, 240, 8192, {{"attention_degree", "8"}, {"ep", "8"}, {"etp", "1"}, {"cp", "1"}}),
+         ask("megascale-352b", "h800", 240, 240, 8192,
+             {{"attention_degree", "8"}, {"ep", "8"}, {"etp", "1"}, {"cp", "1"}}),
          {}},
     };
     for (Case& one : made) {

@@ -66,7 +66,8 @@ TEST(Space, PipelinesByHand) {
 }
 
 TEST(Space, NoPlanTwice) {
-  for (const Question& question : {ask("mixtral-8x7b", "h100", 4, 8, 16384), ask("deepseek-v2-lite", "gh200", 4, 4, 4096)}) {
+  for (const Question& question :
+       {ask("mixtral-8x7b", "h100", 4, 8, 16384), ask("deepseek-v2-lite", "gh200", 4, 4, 4096)}) {
     const std::multiset<std::string> plans = all_plans(question);
     const std::set<std::string> distinct(plans.begin(), plans.end());
     EXPECT_EQ(plans.size(), distinct.size());
@@ -74,9 +75,19 @@ TEST(Space, NoPlanTwice) {
 }
 
 TEST(Space, EveryFixedFieldIsKept) {
-  const Fixes fixes = {{"attention", "sp"}, {"attention_degree", "4"}, {"ep", "4"},       {"etp", "2"},  {"dispatch", "ag_rs"},
-                       {"pp", "4"},         {"vpp", "2"},              {"zero", "0"},     {"cp", "2"},   {"micro_batch", "2"},
-                       {"recompute", "full"}, {"overlap", "none"},     {"schedule", "interleaved"}};
+  const Fixes fixes = {{"attention", "sp"},
+                       {"attention_degree", "4"},
+                       {"ep", "4"},
+                       {"etp", "2"},
+                       {"dispatch", "ag_rs"},
+                       {"pp", "4"},
+                       {"vpp", "2"},
+                       {"zero", "0"},
+                       {"cp", "2"},
+                       {"micro_batch", "2"},
+                       {"recompute", "full"},
+                       {"overlap", "none"},
+                       {"schedule", "interleaved"}};
   for (const auto& [key, value] : fixes) {
     const Question question = ask("mixtral-8x7b", "h100", 32, 32, 8192, {{key, value}});
     std::size_t plans = 0;
@@ -125,7 +136,8 @@ TEST(Space, HoldsThePublishedPlan) {
   question.base = published;
   const std::vector<Mesh> all = meshes(question);
   const auto mesh = std::find_if(all.begin(), all.end(), [&](const Mesh& m) {
-    return m.attention == published.attention && m.attention_degree == 8 && m.context_degree == 1 && m.ep == 8 && m.etp == 1;
+    return m.attention == published.attention && m.attention_degree == 8 && m.context_degree == 1 && m.ep == 8 &&
+           m.etp == 1;
   });
   ASSERT_NE(mesh, all.end());
   bool found = false;

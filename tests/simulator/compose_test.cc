@@ -24,8 +24,8 @@ PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp, std::int
   const auto virtual_stages = static_cast<std::size_t>(pp * vpp);
   times.forward.assign(virtual_stages, forward);
   times.backward.assign(virtual_stages, backward);
-  times.forward_beside_data = times.forward;
-  times.backward_beside_data = times.backward;
+  times.forward_beside_data = times.forward_beside_send = {virtual_stages, {forward, forward}};
+  times.backward_beside_data = times.backward_beside_send = {virtual_stages, {backward, backward}};
   times.gather.assign(virtual_stages, 0);
   times.reduce.assign(virtual_stages, 0);
   times.optimizer.assign(static_cast<std::size_t>(pp), 0);
@@ -41,18 +41,25 @@ PipelineTimes random_times(std::mt19937_64& random) {
   const std::int64_t micro_batches = interleaved ? number(pp, 4 * pp) : number(1, 25);
   PipelineTimes times = uniform_times(interleaved ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B, pp, vpp,
                                       micro_batches, 0, 0);
-  const std::int64_t longest_collective = number(0, 1) * number(0, 5000);
+  // At most twice as slow, which the other, at half its rate or more, makes up for.
+  const auto beside = [&](std::int64_t alone) {
+    const std::int64_t slot = alone + number(0, alone);
+    return Beside{slot, slot - number(0, slot / 2)};
+  };
+  const std::int64_t longest_collective = number(0, 1) * number(0, 5'000'000);
   for (std::size_t v = 0; v < times.forward.size(); ++v) {
-    times.forward[v] = number(0, 1000);
-    times.backward[v] = number(0, 2000);
-    times.forward_beside_data[v] = times.forward[v] + number(0, times.forward[v]);
-    times.backward_beside_data[v] = times.backward[v] + number(0, times.backward[v]);
+    times.forward[v] = number(0, 1'000'000);
+    times.backward[v] = number(0, 2'000'000);
+    times.forward_beside_data[v] = beside(times.forward[v]);
+    times.backward_beside_data[v] = beside(times.backward[v]);
+    times.forward_beside_send[v] = beside(times.forward[v]);
+    times.backward_beside_send[v] = beside(times.backward[v]);
     times.gather[v] = number(0, longest_collective);
     times.reduce[v] = number(0, longest_collective);
   }
-  for (std::int64_t& optimizer : times.optimizer) optimizer = number(0, 300);
-  times.send = number(0, 1) * number(0, 300);
-  times.norm = number(0, 50);
+  for (std::int64_t& optimizer : times.optimizer) optimizer = number(0, 300'000);
+  times.send = number(0, 1) * number(0, 1'500'000);
+  times.norm = number(0, 50'000);
   times.overlap_p2p = number(0, 1) == 1;
   times.overlap_param_gather = number(0, 1) == 1;
   times.overlap_grad_reduce = number(0, 1) == 1;
@@ -68,8 +75,8 @@ class SlowComposition {
       slots_.push_back(stage_slots(times.schedule, times.pp, times.vpp, stage, times.micro_batches));
       std::int64_t gathered = 0;
       for (std::int64_t chunk = 0; chunk < times.vpp; ++chunk) {
-        collectives_[stage].emplace_back(gathered, gathered + times.gather[chunk * times.pp + stage]);
-        gathered = collectives_[stage].back().second;
+        gathered += times.gather[chunk * times.pp + stage];
+        collective_ends_[stage].push_back(gathered);
       }
       if (!times.overlap_param_gather) free_[stage] = gathered;
     }
@@ -83,7 +90,7 @@ class SlowComposition {
       if (!times_.overlap_grad_reduce) {
         for (std::int64_t chunk = times_.vpp - 1; chunk >= 0; --chunk) reduce(stage, chunk, last_end_[stage]);
       }
-      done = std::max({done, free_[stage], collectives_[stage].back().second});
+      done = std::max({done, free_[stage], collective_ends_[stage].back()});
     }
     return done + times_.norm + *std::max_element(times_.optimizer.begin(), times_.optimizer.end());
   }
@@ -111,9 +118,11 @@ class SlowComposition {
       if (producer == arrivals_.end()) return false;
       start = std::max(start, producer->second);
     }
-    if (!slot.backward && slot.micro_batch == 0) start = std::max(start, collectives_[stage][slot.chunk].second);
-    const std::int64_t end = slot.backward ? work(stage, start, times_.backward[v], times_.backward_beside_data[v])
-                                           : work(stage, start, times_.forward[v], times_.forward_beside_data[v]);
+    if (!slot.backward && slot.micro_batch == 0) start = std::max(start, collective_ends_[stage][slot.chunk]);
+    const std::int64_t end =
+        slot.backward
+            ? work(stage, start, times_.backward[v], times_.backward_beside_data[v], times_.backward_beside_send[v])
+            : work(stage, start, times_.forward[v], times_.forward_beside_data[v], times_.forward_beside_send[v]);
     last_end_[stage] = free_[stage] = end;
     if (v == (slot.backward ? 0 : last)) {
       arrivals_[{slot.backward, v, slot.micro_batch}] = end;
@@ -129,32 +138,45 @@ class SlowComposition {
   }
 
   void reduce(std::int64_t stage, std::int64_t chunk, std::int64_t from) {
-    const std::int64_t start = std::max(from, collectives_[stage].back().second);
-    collectives_[stage].emplace_back(start, start + times_.reduce[chunk * times_.pp + stage]);
+    const std::int64_t start = std::max(from, collective_ends_[stage].back());
+    collective_ends_[stage].push_back(start + times_.reduce[chunk * times_.pp + stage]);
   }
 
-  // Integrates progress from one collective's edge to the next.
-  std::int64_t work(std::int64_t stage, std::int64_t start, std::int64_t alone, std::int64_t beside) const {
-    double now = static_cast<double>(start), left = 1;
-    if (alone == 0) return start;
-    for (const auto& [first, last] : collectives_.at(stage)) {
-      if (static_cast<double>(last) <= now) continue;
-      const double idle = std::max(0.0, static_cast<double>(first) - now);
-      if (left * static_cast<double>(alone) <= idle) break;
-      now += idle;
-      left -= idle / static_cast<double>(alone);
-      const double covered = static_cast<double>(last) - now;
-      if (left * static_cast<double>(beside) <= covered) return std::llround(now + left * static_cast<double>(beside));
-      now += covered;
-      left -= covered / static_cast<double>(beside);
+  // Both run at the rates that they have beside each other until one is done, then the one left at its own.
+  struct Delays {
+    double slot, other;
+  };
+  static Delays delays(std::int64_t alone, const Beside& beside, double other_left) {
+    const double slot_time = static_cast<double>(beside.slot), rate = static_cast<double>(beside.other) / slot_time;
+    if (beside.slot == 0 || other_left > rate * slot_time) {
+      return {slot_time - static_cast<double>(alone), slot_time - static_cast<double>(beside.other)};
     }
-    return std::llround(now + left * static_cast<double>(alone));
+    const double together = other_left / rate;
+    const double left = static_cast<double>(alone) * (1 - together / slot_time);
+    return {together + left - static_cast<double>(alone), together - other_left};
+  }
+
+  std::int64_t work(std::int64_t stage, std::int64_t start, std::int64_t alone, const Beside& data,
+                    const Beside& send) {
+    double end = static_cast<double>(start + alone);
+    const auto meet = [&](std::int64_t& other_end, const Beside& beside) {
+      if (other_end <= start) return 0.0;
+      const Delays met = delays(alone, beside, static_cast<double>(other_end - start));
+      other_end += std::llround(met.other);
+      return met.slot;
+    };
+    end += meet(wire_free_[stage], send);
+    double by_data = 0;  // the last collective's, which is the longest
+    for (std::int64_t& collective_end : collective_ends_.at(stage)) {
+      by_data = std::max(by_data, meet(collective_end, data));
+    }
+    return std::llround(end + by_data);
   }
 
   const PipelineTimes& times_;
   std::vector<std::vector<Slot>> slots_;
-  std::map<std::int64_t, std::vector<std::pair<std::int64_t, std::int64_t>>> collectives_;  // by stage, in order
-  std::map<std::int64_t, std::int64_t> free_, last_end_, wire_free_;                        // by stage
+  std::map<std::int64_t, std::vector<std::int64_t>> collective_ends_;  // by stage, in order; gathers first
+  std::map<std::int64_t, std::int64_t> free_, last_end_, wire_free_;   // by stage
   std::map<std::int64_t, std::size_t> next_;
   std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::int64_t> arrivals_;  // of what a slot sends
 };
@@ -205,8 +227,8 @@ TEST(Compose, SendsOnTheComputeStream) {
 // reduction of 50 is exposed; optimizer 10.
 TEST(Compose, GatherAndReduceOfASingleSlotAreExposed) {
   PipelineTimes times = uniform_times(PipelineSchedule::k1F1B, 1, 1, 1, 100, 200);
-  times.forward_beside_data = {150};
-  times.backward_beside_data = {400};
+  times.forward_beside_data = {{150, 150}};
+  times.backward_beside_data = {{400, 400}};
   times.gather = {30};
   times.reduce = {50};
   times.optimizer = {10};
@@ -224,10 +246,11 @@ TEST(Compose, GatherAndReduceOfASingleSlotAreExposed) {
 // the 150 it takes beside data: 60 / 150 = 40 % done at 100, so it ends at 100
 // + 60 = 160. F1 160-260, B1 260-460. The reduction of chunk 1, 1000, covers
 // all of B0: 460-860. The reduction of chunk 0, 5, follows at 1460: 1465.
+// Collectives do not suffer here.
 TEST(Compose, CollectivesSlowTheSlotsBesideThem) {
   PipelineTimes times = uniform_times(PipelineSchedule::kInterleaved, 1, 2, 1, 100, 200);
-  times.forward_beside_data = {150, 150};
-  times.backward_beside_data = {400, 400};
+  times.forward_beside_data = {{150, 150}, {150, 150}};
+  times.backward_beside_data = {{400, 400}, {400, 400}};
   times.gather = {40, 60};
   times.reduce = {5, 1000};
   Composer composer;
@@ -240,6 +263,42 @@ TEST(Compose, CollectivesSlowTheSlotsBesideThem) {
   // Without overlap everything follows everything: 100 + 600 + 1005.
   times.overlap_param_gather = times.overlap_grad_reduce = false;
   EXPECT_EQ(composer.compose(times).step_ps, 1705);
+}
+
+// As above, but collectives run at half their rate beside slots. F0 starts at 40 with 60 left of the second gather; in
+// 150 it gets 75 done, so F0 does 80 % meanwhile, in 120, and the last 20 % alone: 180. That gather ended at 160. F1
+// 180-280, B1 280-480. The reduction of chunk 1 from 480: in the 400 of B0 it gets 200 of 1000 done, and the rest by
+// 1680. Chunk 0's: 1685.
+TEST(Compose, SlotsSlowTheCollectivesBesideThem) {
+  PipelineTimes times = uniform_times(PipelineSchedule::kInterleaved, 1, 2, 1, 100, 200);
+  times.forward_beside_data = {{150, 75}, {150, 75}};
+  times.backward_beside_data = {{400, 200}, {400, 200}};
+  times.gather = {40, 60};
+  times.reduce = {5, 1000};
+  Composer composer;
+  const Composition& composition = composer.compose(times);
+  EXPECT_EQ(composition.step_ps, 1685);
+  EXPECT_EQ(composition.stages[0].slowed_ps, 40 + 200);
+  EXPECT_EQ(composition.stages[0].last_slot_end_ps, 880);
+  // A gather of 100 has 25 left after F0, at 190, and F1 waits until 215.
+  times.gather = {40, 100};
+  EXPECT_EQ(composer.compose(times).stages[0].exposed_gather_ps, 40 + 25);
+}
+
+// Two stages, two micro-batches, forward 100, backward 200, and a send of 60 that stops the slot beside it by half and
+// runs on at 3/4. Stage 0: F0 0-100. Beside F1, which would take 200, 150 of a send would get done: 60 / 150 of F1 take
+// 80, the rest 60, to 240. The first send leaves at 180, the second at 300. Stage 1: F0 160-260 (the send arrives as if
+// alone), B0 260-460. Its send is done in 80, and 80 / 200 of F1 with it: F1 460-600; B1 600-800, arrives at 860.
+// Stage 0: B0 520-720, B1 860-1060; nothing is sent there.
+TEST(Compose, SendsSlowTheSlotsBesideThem) {
+  PipelineTimes times = uniform_times(PipelineSchedule::k1F1B, 2, 1, 2, 100, 200);
+  times.send = 60;
+  times.forward_beside_send = {{200, 150}, {200, 150}};
+  Composer composer;
+  const Composition& composition = composer.compose(times);
+  EXPECT_EQ(composition.step_ps, 1060);
+  EXPECT_EQ(composition.stages[0].slowed_ps, 40);
+  EXPECT_EQ(composition.stages[1].slowed_ps, 40);
 }
 
 // Uniform times and free sends: of 1F1B the bubble is (pp - 1) / m of the work,
@@ -260,15 +319,14 @@ TEST(Compose, BubbleOfUniformStages) {
   }
 }
 
-// Only slots that a collective covers in part are rounded, by a tick each: of a
-// stage, the one after its gathers, or after the gather it waited for, and the
-// one beside the end of a reduction: 2 a chunk.
+// Slots and what is beside them are rounded, by two ticks each; a path to the end passes the slots of no more than two
+// stages' worth.
 TEST(Compose, AgreesWithTheDefinitionPlayedOut) {
   std::mt19937_64 random(1);
   Composer composer;
   for (int i = 0; i < 2000; ++i) {
     const PipelineTimes times = random_times(random);
-    const std::int64_t rounded = 2 * times.pp * times.vpp;
+    const std::int64_t rounded = 2 * 2 * (2 * times.micro_batches * times.vpp + 2 * times.pp * times.vpp);
     EXPECT_NEAR(static_cast<double>(composer.compose(times).step_ps),
                 static_cast<double>(SlowComposition(times).step()), static_cast<double>(rounded))
         << "pp " << times.pp << ", vpp " << times.vpp << ", m " << times.micro_batches;

@@ -1,6 +1,6 @@
 // The cost model: measured anchors within their tolerances, transfers by hand, and orders that published cases show.
 //
-// Anchors: two H100 SXM, single runs, medians inside each: cuBLAS 13.1, cuDNN 9.19, torch 2.9's grouped GEMM (CUTLASS).
+// Anchors: two H100 SXM, single runs, medians inside each: cuBLAS 13.1, cuDNN 9.19, torch's grouped GEMM (CUTLASS).
 #include "simulator/cost_model.h"
 
 #include <gtest/gtest.h>
@@ -71,6 +71,7 @@ TEST_F(CostModelTest, GroupedGemm) {
 // 132 SMs take 132 tiles of 128 x 256 in one wave, and the next tile begins a second one. Smaller tiles soften the
 // step: 2 * 133 of 128 x 128, each half as much work at 0.92 of the speed, need three waves, 3 * 0.5 / 0.92 = 1.63.
 TEST_F(CostModelTest, WavesAreWhole) {
+  cluster.gpu.hbm = {1e15};  // arithmetic alone
   const auto arithmetic = [&](double tiles) { return seconds_of(gemm(128 * tiles, 256, 16384)) - kKernelSeconds; };
   const double one = arithmetic(132);
   EXPECT_NEAR(arithmetic(133) / one, 3 * 0.5 / 0.92, 1e-3);
@@ -153,6 +154,16 @@ TEST_F(CostModelTest, MemoryBoundWork) {
   EXPECT_NEAR(cost(elementwise({3.35e9})).share[kHbm], 1, 0.01);
 }
 
+// Offloaded states are updated by the host at 64 GB/s a GPU; HBM is hardly touched.
+TEST_F(CostModelTest, OffloadedOptimizer) {
+  Compute update = elementwise({64e9});
+  update.kind = ComputeKind::kOptimizer;
+  EXPECT_NEAR(seconds_of(update), 64e9 / (3.35e12 * 0.9), 1e-4);
+  plan.optimizer_offload = true;
+  EXPECT_NEAR(seconds_of(update), 1, 1e-4);
+  EXPECT_LT(cost(update).share[kHbm], 0.05);
+}
+
 TEST_F(CostModelTest, KernelTimeScaleStretchesComputeAlone) {
   const Compute work = gemm(8192, 8192, 8192);
   const double before = seconds_of(work);
@@ -210,9 +221,7 @@ TEST_F(CostModelTest, PipelineMessage) {
   EXPECT_NEAR(seconds_of(Collective::kSend, GroupKind::kPipeline, 9e6), 9e6 / 360e9 + 10e-6 + 0.6e-6, 1e-11);
 }
 
-TEST_F(CostModelTest, NobodyToTalkTo) {
-  EXPECT_EQ(seconds_of(Collective::kAllToAll, GroupKind::kExpert, 1e9), 0);
-}
+TEST_F(CostModelTest, NobodyToTalkTo) { EXPECT_EQ(seconds_of(Collective::kAllToAll, GroupKind::kExpert, 1e9), 0); }
 
 // Replicated attention weights P over n = 8 ranks of a node and d = 8 nodes: a reduce-scatter and an all-gather send
 // 2 (P/n) (d-1)/d between nodes, the four-step synchronisation of MegaScale-MoE (arXiv 2505.11432, appendix A.1), and
@@ -268,8 +277,8 @@ TEST_F(CostModelTest, AllToAllAgainstAllGather) {
   const double gather = seconds_of(Collective::kAllGather, GroupKind::kExpert, tokens);
   for (int top_k = 1; top_k <= 8; ++top_k) {
     const double exchange = seconds_of(Collective::kAllToAll, GroupKind::kExpert, tokens * top_k / 8);
-    if (top_k <= 5) EXPECT_LT(exchange, gather) << top_k;
-    if (top_k >= 7) EXPECT_GT(exchange, gather) << top_k;
+    if (top_k == 6) continue;  // within a few percent
+    EXPECT_EQ(exchange < gather, top_k < 6) << top_k;
   }
 }
 

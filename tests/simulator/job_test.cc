@@ -213,14 +213,14 @@ TEST(ModuleTimes, ChunksByLayoutEqualChunksOfTheProgram) {
     const Synthetic made = random_program(random);
     const CostModel costs(made.cluster, made.plan);
     std::vector<ModuleTimes> modules;
-    for (const Module& module : made.program.modules) modules.push_back(time_module(module, costs, {}));
+    for (const Module& module : made.program.modules) modules.push_back(time_module(module, costs, {}, {}));
     const ModelTimes by_kind{.layers = {modules[1]}, .embedding = modules[0], .head = modules[2], .predict = {}};
     const std::vector<ModuleTimes> by_layout = chunk_times(made.model, made.plan, by_kind);
     const std::vector<ModuleTimes> by_program = chunk_times(made.program, modules);
     ASSERT_EQ(by_layout.size(), by_program.size());
     for (std::size_t v = 0; v < by_layout.size(); ++v) {
       EXPECT_EQ(by_layout[v].forward, by_program[v].forward);
-      EXPECT_EQ(by_layout[v].backward_beside_data, by_program[v].backward_beside_data);
+      EXPECT_EQ(by_layout[v].backward_beside_data.slot, by_program[v].backward_beside_data.slot);
       EXPECT_DOUBLE_EQ(by_layout[v].parameters.expert, by_program[v].parameters.expert);
     }
   }
@@ -228,7 +228,7 @@ TEST(ModuleTimes, ChunksByLayoutEqualChunksOfTheProgram) {
 
 // A collective that holds half of the SMs beside one GEMM that wants them all: the GEMM takes twice as long. One that
 // uses the NIC alone leaves it as it is. While the first runs for one second and the second for three, the GEMM runs
-// at 1/4 * 1/2 + 3/4 * 1 = 7/8 of its rate.
+// at 1/4 * 1/2 + 3/4 * 1 = 7/8 of its rate. The collectives do not suffer.
 TEST(ModuleTimes, CollectiveBesideSlowsWhatItShares) {
   Module module;
   module.forward = {gemm("only", 4096, 4096, 4096, {})};
@@ -239,14 +239,54 @@ TEST(ModuleTimes, CollectiveBesideSlowsWhatItShares) {
       nic{.share = {}, .holder = true, .time_ps = 3e12};
   half_of_sms.share[kSm] = 0.5F;
   nic.share[kNic] = 1;
-  const ModuleTimes slowed = time_module(module, costs, {half_of_sms});
+  const ModuleTimes slowed = time_module(module, costs, {half_of_sms}, {});
   const auto alone = static_cast<double>(slowed.forward);
   EXPECT_EQ(slowed.forward, costs.cost(module.forward[0]).alone.count());
-  EXPECT_NEAR(static_cast<double>(slowed.forward_beside_data), 2 * alone, 2);
+  EXPECT_NEAR(static_cast<double>(slowed.forward_beside_data.slot), 2 * alone, 2);
+  EXPECT_EQ(slowed.forward_beside_data.other, slowed.forward_beside_data.slot);
   EXPECT_EQ(slowed.backward, 0);
-  EXPECT_EQ(time_module(module, costs, {nic}).forward_beside_data, slowed.forward);
-  const ModuleTimes both = time_module(module, costs, {half_of_sms, nic});
-  EXPECT_NEAR(static_cast<double>(both.forward_beside_data), alone * 8 / 7, 2);
+  EXPECT_EQ(slowed.forward_beside_send.slot, slowed.forward);
+  EXPECT_EQ(time_module(module, costs, {}, {nic}).forward_beside_send.slot, slowed.forward);
+  const ModuleTimes both = time_module(module, costs, {half_of_sms, nic}, {});
+  EXPECT_NEAR(static_cast<double>(both.forward_beside_data.slot), alone * 8 / 7, 2);
+  EXPECT_NEAR(static_cast<double>(both.forward_beside_data.other), alone * 8 / 7, 2);
+}
+
+// An exchange that uses u of NVLink beside one that uses it all: both run at 1 / (1 + u). So the module takes 1 + u
+// times as long, and of the other gets done what the module takes alone.
+TEST(ModuleTimes, CollectiveBesideIsSlowedByWhatItShares) {
+  Module module;
+  module.backward = {exchange("only", 1e9, {})};
+  const Cluster cluster = eight_gpu_nodes();
+  Plan plan;
+  plan.gpus = plan.attention_degree = plan.ep = 8;
+  const CostModel costs(cluster, plan);
+  DataShare nvlink{.share = {}, .holder = true, .time_ps = 1e12};
+  nvlink.share[kNvlink] = 1;
+  const ModuleTimes times = time_module(module, costs, {nvlink}, {nvlink});
+  const double u = costs.cost(module.backward[0]).share[kNvlink];
+  ASSERT_GT(u, 0.5);
+  const auto alone = static_cast<double>(times.backward);
+  EXPECT_NEAR(static_cast<double>(times.backward_beside_data.slot), alone * (1 + u), 2);
+  EXPECT_NEAR(static_cast<double>(times.backward_beside_data.other), alone, 2);
+  EXPECT_EQ(times.backward_beside_send.slot, times.backward_beside_data.slot);
+  EXPECT_EQ(times.backward_beside_send.other, times.backward_beside_data.other);
+}
+
+// A message runs beside modules where there is a neighbour and the compute stream does not wait for it.
+TEST(ModuleTimes, SendSharesOfOverlappedMessages) {
+  const Model model;
+  const Cluster cluster = eight_gpu_nodes();
+  Plan plan;
+  plan.gpus = plan.pp = 2;
+  const auto kinds = [&] { return send_shares(plan, model, CostModel(cluster, plan)).size(); };
+  plan.overlap_p2p = true;
+  EXPECT_EQ(kinds(), 1U);
+  plan.overlap_p2p = false;
+  EXPECT_EQ(kinds(), 0U);
+  plan.overlap_p2p = true;
+  plan.gpus = plan.pp = 1;
+  EXPECT_EQ(kinds(), 0U);
 }
 
 // Data-parallel ranks on other nodes: gather and reduction use the NIC and the same SMs, so they are one kind, and the

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -97,7 +98,7 @@ TEST(Report, FitInWords) {
 
 TEST(Report, TextSaysWhatItRestsOnAndLeavesZeroPartsOut) {
   const std::string text = predicted("megatron-lm-352b").text();
-  for (const char* part : {"Where the time goes", "Where the memory goes", "fits, ", "of the microbenchmarks",
+  for (const char* part : {"Where the time goes", "Where the memory goes", "fits, ", "kernel times: those of ",
                            "megatron-lm", "1T tokens", "at $2 a GPU-hour", "pipeline bubble"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   EXPECT_EQ(text.find("parameter gather"), std::string::npos) << text;  // hidden beside the first forward passes
@@ -114,7 +115,9 @@ TEST(Report, HostMemory) {
   const Case offloaded = predicted("megascale-moe-352b", {{"optimizer_offload", "on"}});
   const auto memory = offloaded.json()["memory_bytes_per_gpu"];
   EXPECT_EQ(memory["optimizer"], 0);
-  EXPECT_NEAR(memory["host_per_node"].get<double>(), 8 * offloaded.prediction.memory.stages[0].host.count, 8);
+  Bytes largest;
+  for (const StageMemory& stage : offloaded.prediction.memory.stages) largest = std::max(largest, stage.host);
+  EXPECT_NEAR(memory["host_per_node"].get<double>(), 8 * largest.count, 1);
   EXPECT_NE(offloaded.text().find("host memory: "), std::string::npos);
 }
 
