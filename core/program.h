@@ -123,8 +123,8 @@ struct LoweringOptions {
   std::int64_t gpus_per_node = 8;
 };
 
-// What a module's operators depend on, so that planners lower once per distinct value: everything in a Plan but
-// pp, vpp, schedule, layout, gpus, global_batch and, below ZeRO-3, zero.
+// What a module depends on, so that planners lower once per distinct value: everything in a Plan but pp, vpp, schedule,
+// layout, gpus, global_batch and, below ZeRO-2, zero. A head's parameters also depend on whether pp is 1.
 Module lower_layer(const Model& model, const Plan& plan, int layer_kind, const LoweringOptions& options);
 Module lower_embedding(const Model& model, const Plan& plan, const LoweringOptions& options);
 Module lower_head(const Model& model, const Plan& plan, const LoweringOptions& options);

@@ -43,14 +43,21 @@ std::vector<Module> MeshTable::lower_modules(const Plan& plan) const {
   return modules;
 }
 
+// What of pp a module depends on: the data groups that ZeRO-2 and 3 reduce over, and whether embedding and head, where
+// they have to do with each other, are on one stage.
+std::int64_t MeshTable::stages_that_matter(const Model& model, const Plan& plan) {
+  if (plan.zero >= 2) return plan.pp;
+  return model.tied_embeddings || model.predict_layers > 0 ? std::min<std::int64_t>(plan.pp, 2) : 0;
+}
+
 MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan) {
   VariantModules& entry =
       modules_[static_cast<std::size_t>(std::max(plan.zero, 1) - 1)][static_cast<std::size_t>(variant_idx)];
-  const bool depends_on_stages = plan.zero >= 2;
-  if (entry.lowered && (!depends_on_stages || entry.for_pp == plan.pp)) return entry;
+  const std::int64_t stages = stages_that_matter(question_.model, plan);
+  if (entry.lowered && entry.for_stages == stages) return entry;
   entry = {};
   entry.lowered = true;
-  entry.for_pp = plan.pp;
+  entry.for_stages = stages;
   operators_ = lower_modules(plan);
   operators_of_ = &entry;
   for (const Module& module : operators_) entry.memory.push_back(summarize(module));

@@ -56,12 +56,13 @@ class MeshTable {
  private:
   struct VariantModules {
     bool lowered = false, timed = false;
-    std::int64_t for_pp = 0;  // ZeRO-2 and 3: the stages its data groups were made for
+    std::int64_t for_stages = 0;  // stages_that_matter() of the plan it was lowered for
     std::vector<ModuleMemory> memory;
-    std::vector<simulator::ModuleTimes>
-        times;  // alone; data-parallel traffic beside them is added where a plan is composed
+    // Alone; what runs beside them is added where a plan is composed.
+    std::vector<simulator::ModuleTimes> times;
     std::int64_t send_ps = 0;
   };
+  static std::int64_t stages_that_matter(const Model& model, const Plan& plan);
   VariantModules& modules(int variant_idx, const Plan& plan);
   // With times: most variants are too big for any pipeline, and are never asked.
   const VariantModules& timed_modules(int variant_idx, const Plan& plan);

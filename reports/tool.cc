@@ -26,7 +26,10 @@ int run_tool(std::string_view tool, bool json, const std::function<int()>& body)
   try {
     return body();
   } catch (const UserError& error) {
-    return fail(tool, json, kExitUsage, error.what(), error.what(), error.hint());
+    std::string message = error.message();
+    for (const std::string& where : {error.place(), error.file()})
+      if (!where.empty()) message = where + ": " + message;
+    return fail(tool, json, kExitUsage, error.what(), message, error.hint());
   } catch (const std::exception& error) {
     return fail(tool, json, kExitFault, error.what(), error.what(), "");
   }

@@ -36,7 +36,8 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
   const bool fused = op.compute.kind != ComputeKind::kNone && op.transfer.collective != Collective::kNone;
   Duration exposed{};
   if (fused) {
-    const Duration hidden{static_cast<std::int64_t>(kFusedOverhead * static_cast<double>(costs.cost(op).compute.count()))};
+    const Duration hidden{
+        static_cast<std::int64_t>(kFusedOverhead * static_cast<double>(costs.cost(op).compute.count()))};
     exposed = std::max(Duration{}, length - hidden);
   }
   at(parts, TimePart::kExposedCommunication) += exposed;
@@ -63,15 +64,16 @@ Parts module_parts(const Module& module, const CostModel& costs) {
 }
 
 // The parts of one stage on the fast path.
-Parts stage_parts(const Program& program, const CostModel& costs, const PipelineTimes& times, const StageTimes& stage_times,
-                  std::size_t stage_idx) {
+Parts stage_parts(const Program& program, const CostModel& costs, const PipelineTimes& times,
+                  const StageTimes& stage_times, std::size_t stage_idx) {
   Parts parts{};
   const std::int64_t micro_batches = program.plan.micro_batches();
   std::vector<std::unique_ptr<Parts>> known(program.modules.size());
   for (const Chunk& chunk : program.stages[stage_idx].chunks) {
     for (const std::int16_t module_idx : chunk.modules) {
       auto& module = known[static_cast<std::size_t>(module_idx)];
-      if (!module) module = std::make_unique<Parts>(module_parts(program.modules[static_cast<std::size_t>(module_idx)], costs));
+      if (!module)
+        module = std::make_unique<Parts>(module_parts(program.modules[static_cast<std::size_t>(module_idx)], costs));
       for (std::size_t part = 0; part < parts.size(); ++part) parts[part] += (*module)[part] * micro_batches;
     }
   }
@@ -92,7 +94,8 @@ class TimelineWriter {
     static constexpr const char* kStreamNames[kNumStreams] = {"compute", "communication", "pipeline", "data parallel"};
     for (int stage = 0; stage < static_cast<int>(program.stages.size()); ++stage) {
       writer_.process_name(stage, "stage " + std::to_string(stage), stage);
-      for (int stream = 0; stream < kNumStreams; ++stream) writer_.thread_name(stage, stream, kStreamNames[stream], stream);
+      for (int stream = 0; stream < kNumStreams; ++stream)
+        writer_.thread_name(stage, stream, kStreamNames[stream], stream);
     }
   }
 
@@ -105,8 +108,9 @@ class TimelineWriter {
     if (origin.place >= 0) args.emplace_back("module", std::int64_t{origin.place});
     if (origin.op->transfer.payload.count > 0) args.emplace_back("bytes", origin.op->transfer.payload.count);
     if (origin.op->compute.flops.count > 0) args.emplace_back("flops", origin.op->compute.flops.count);
-    writer_.complete(run.device, static_cast<int>(origin.op->stream), origin.op->name, kKinds[static_cast<std::size_t>(slot.kind)],
-                     Duration{run.start_ps}, Duration{run.end_ps - run.start_ps}, args);
+    writer_.complete(run.device, static_cast<int>(origin.op->stream), origin.op->name,
+                     kKinds[static_cast<std::size_t>(slot.kind)], Duration{run.start_ps},
+                     Duration{run.end_ps - run.start_ps}, args);
   }
   void finish() { writer_.finish(); }
 
@@ -148,8 +152,7 @@ void predict_exactly(Prediction& prediction, const Program& program, const Model
   }
   prediction.step = Duration{result.makespan_ps};
   prediction.events = result.events;
-  prediction.busiest_stage =
-      static_cast<std::size_t>(std::max_element(slots.begin(), slots.end()) - slots.begin());
+  prediction.busiest_stage = static_cast<std::size_t>(std::max_element(slots.begin(), slots.end()) - slots.begin());
   const std::size_t busiest = prediction.busiest_stage;
   prediction.parts = parts[busiest];
   at(prediction.parts, TimePart::kExposedCommunication) += std::max(Duration{}, slots[busiest] - busy[busiest]);
@@ -161,18 +164,10 @@ void predict_exactly(Prediction& prediction, const Program& program, const Model
 }  // namespace
 
 const char* time_part_name(TimePart part) {
-  static constexpr const char* kNames[kNumTimeParts] = {"dense GEMM",
-                                                        "expert GEMM",
-                                                        "attention",
-                                                        "elementwise",
-                                                        "recomputation",
-                                                        "exposed communication",
-                                                        "slowed by data traffic",
-                                                        "pipeline bubble",
-                                                        "exposed sends",
-                                                        "parameter gather",
-                                                        "gradient reduction",
-                                                        "optimizer"};
+  static constexpr const char* kNames[kNumTimeParts] = {
+      "dense GEMM",    "expert GEMM",           "attention",          "elementwise",
+      "recomputation", "exposed communication", "slowed by traffic",  "pipeline bubble",
+      "exposed sends", "parameter gather",      "gradient reduction", "optimizer"};
   return kNames[static_cast<std::size_t>(part)];
 }
 

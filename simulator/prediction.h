@@ -22,7 +22,7 @@ enum class TimePart : std::uint8_t {
   kElementwise,           // norms, RoPE, activations, routing, permutation, loss
   kRecompute,             // of all kinds, in backward
   kExposedCommunication,  // inside layers: nothing computes
-  kSlowdown,              // compute beside data-parallel traffic
+  kSlowdown,              // of layers beside data-parallel traffic and sends
   kBubble,                // waits for other stages
   kExposedSend,           // waits for messages on their way
   kParamGather,
@@ -55,9 +55,9 @@ struct Prediction {
 };
 
 struct PredictionOptions {
-  bool exact = false;        // every operator of every stage through the event engine
-  double imbalance = 1;      // rows of the most loaded expert rank over balanced rows
-  std::string trace;         // where to write the timeline (Chrome trace JSON); implies exact
+  bool exact = false;    // every operator of every stage through the event engine
+  double imbalance = 1;  // rows of the most loaded expert rank over balanced rows
+  std::string trace;     // where to write the timeline (Chrome trace JSON); implies exact
 };
 
 // REQUIRES a valid plan (check_plan) of a model that can be planned. It need not fit.

@@ -30,7 +30,12 @@ AttentionLowering::AttentionLowering(const LayerContext& context, const Attentio
   qkv_width_ = query_heads * qk + projected_kv * own_kv;
   exchange_width_ = heads * qk + std::max(kv_heads, degree) * own_kv;
   head_qkv_width_ = heads_ * qk + kv_heads_ * own_kv;
+  compresses_queries_ = attention.query_rank > 0;
   latent_width_ = static_cast<double>(attention.query_rank + attention.kv_rank + attention.rope_dim);
+  query_up_ = {.width = heads * qk / context_.weight_split(),
+               .depth = compresses_queries_ ? static_cast<double>(attention.query_rank) : context_.hidden};
+  kv_up_ = {.width = heads * (qk - static_cast<double>(attention.rope_dim) + value) / context_.weight_split(),
+            .depth = static_cast<double>(attention.kv_rank)};
 }
 
 // Causal: every query meets `average span` keys. FLOPs = 2 per multiply-add, for QK^T and for PV; backward does five
@@ -105,12 +110,6 @@ TensorId AttentionLowering::project(TensorId normed) {
 // Queries and key-values are compressed by weights that every rank holds whole, and expanded per head
 // (DeepSeek-V2, arXiv 2405.04434, equations 9-13). Without query compression queries come from the tokens themselves.
 TensorId AttentionLowering::project_latent(TensorId normed) {
-  const auto query_rank = static_cast<double>(attention_.query_rank);
-  const auto kv_rank = static_cast<double>(attention_.kv_rank);
-  const double query_width = static_cast<double>(attention_.heads * attention_.head_dim) / context_.weight_split();
-  const double kv_width =
-      static_cast<double>(attention_.heads * (attention_.head_dim - attention_.rope_dim + attention_.value_dim)) /
-      context_.weight_split();
   const double shard = context_.shard_tokens;
   const TensorId down = builder_.tensor("latent_down", elements(shard * latent_width_), Recompute::kAttention);
   builder_.compute("latent_down", gemm(shard, latent_width_, context_.hidden, plan_.precision), {normed}, {down});
@@ -121,14 +120,15 @@ TensorId AttentionLowering::project_latent(TensorId normed) {
   const TensorId expanded =
       builder_.tensor("qkv", elements(rows_ * qkv_width_), Recompute::kAttention | Recompute::kUpProjection);
   TensorId query_source = gathered_latent_;
-  if (query_rank == 0)
+  if (!compresses_queries_)
     query_source = gathered_ = context_.gather_tokens("ln1_ag", normed, context_.hidden, Recompute::kAttentionOut);
-  const double query_depth = query_rank > 0 ? query_rank : context_.hidden;
   const TensorId queries =
-      builder_.tensor("queries", elements(rows_ * query_width), Recompute::kAttention | Recompute::kUpProjection);
-  builder_.compute("q_up", gemm(rows_, query_width, query_depth, plan_.precision), {query_source}, {queries});
-  builder_.compute("kv_up", gemm(rows_, kv_width, kv_rank, plan_.precision), {gathered_latent_, queries}, {expanded});
-  builder_.add_parameters(latent_width_ * context_.hidden + query_width * query_depth + kv_width * kv_rank, 0);
+      builder_.tensor("queries", elements(rows_ * query_up_.width), Recompute::kAttention | Recompute::kUpProjection);
+  builder_.compute("q_up", gemm(rows_, query_up_.width, query_up_.depth, plan_.precision), {query_source}, {queries});
+  builder_.compute("kv_up", gemm(rows_, kv_up_.width, kv_up_.depth, plan_.precision), {gathered_latent_, queries},
+                   {expanded});
+  builder_.add_parameters(
+      latent_width_ * context_.hidden + query_up_.width * query_up_.depth + kv_up_.width * kv_up_.depth, 0);
   return expanded;
 }
 
@@ -193,26 +193,21 @@ TensorId AttentionLowering::project_backward(TensorId d_qkv) {
 }
 
 TensorId AttentionLowering::project_latent_backward(TensorId d_qkv) {
-  const auto query_rank = static_cast<double>(attention_.query_rank);
-  const auto kv_rank = static_cast<double>(attention_.kv_rank);
-  const double query_width = static_cast<double>(attention_.heads * attention_.head_dim) / context_.weight_split();
-  const double kv_width =
-      static_cast<double>(attention_.heads * (attention_.head_dim - attention_.rope_dim + attention_.value_dim)) /
-      context_.weight_split();
-  const double query_depth = query_rank > 0 ? query_rank : context_.hidden;
   const double shard = context_.shard_tokens;
 
-  const TensorId d_queries = input_gradient("d_q_up", d_qkv, rows_, query_width, query_depth);
+  const TensorId d_queries = input_gradient("d_q_up", d_qkv, rows_, query_up_.width, query_up_.depth);
   const TensorId d_expanded = builder_.tensor("d_kv_up", elements(rows_ * latent_width_));
-  builder_.compute("d_kv_up", gemm(rows_, kv_rank, kv_width, plan_.precision), {d_qkv, d_queries}, {d_expanded});
-  weight_gradient("w_q_up", query_rank > 0 ? gathered_latent_ : gathered_, d_qkv, rows_, query_width, query_depth);
-  weight_gradient("w_kv_up", gathered_latent_, d_qkv, rows_, kv_width, kv_rank);
+  builder_.compute("d_kv_up", gemm(rows_, kv_up_.depth, kv_up_.width, plan_.precision), {d_qkv, d_queries},
+                   {d_expanded});
+  weight_gradient("w_q_up", compresses_queries_ ? gathered_latent_ : gathered_, d_qkv, rows_, query_up_.width,
+                  query_up_.depth);
+  weight_gradient("w_kv_up", gathered_latent_, d_qkv, rows_, kv_up_.width, kv_up_.depth);
   const TensorId d_latent = context_.scatter_tokens("d_latent_rs", d_expanded, latent_width_);
   const TensorId d_down = builder_.tensor("d_latent_norm", elements(shard * latent_width_));
   builder_.compute("d_latent_norm", elementwise(elements(3 * shard * latent_width_)), {latent_, d_latent}, {d_down});
   TensorId d_normed = input_gradient("d_latent_down", d_down, shard, latent_width_, context_.hidden);
   weight_gradient("w_latent_down", normed_, d_down, shard, latent_width_, context_.hidden);
-  if (query_rank == 0) {
+  if (!compresses_queries_) {
     const TensorId d_direct = context_.scatter_tokens("d_ln1_rs", d_queries, context_.hidden);
     const TensorId sum = builder_.tensor("d_ln1_sum", elements(shard * context_.hidden));
     builder_.compute("d_ln1_sum", elementwise(elements(3 * shard * context_.hidden)), {d_normed, d_direct}, {sum});

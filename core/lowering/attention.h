@@ -42,7 +42,12 @@ class AttentionLowering {
   double qkv_width_ = 0;       // of the projections' result on this rank
   double exchange_width_ = 0;  // the same with replicated key and value heads (Ulysses)
   double head_qkv_width_ = 0;  // inside attention
-  double latent_width_ = 0;
+  struct Expansion {           // of what latent attention compresses: [rows, depth] -> [rows, width] on this rank
+    double width = 0, depth = 0;
+  };
+  bool compresses_queries_ = false;
+  double latent_width_ = 0;  // of all that is compressed, side by side
+  Expansion query_up_, kv_up_;
   TensorId normed_ = -1, gathered_ = -1, latent_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1,
            out_heads_ = -1, out_tokens_ = -1;
 };

@@ -101,17 +101,11 @@ class HeadLowering {
     size_ = elements(context.shard_tokens * context.hidden);
   }
 
-  // own_parameters: false where the head is shared with another module of the same stage.
-  void forward(TensorId hidden, bool own_parameters) {
+  void forward(TensorId hidden) {
     hidden_ = hidden;
     const TensorId normed = builder_.tensor("final_norm", size_, Recompute::kNorm);
     builder_.compute("final_norm", elementwise(size_ * 2), {hidden}, {normed});
     input_ = context_.gather_tokens("head_ag", normed, context_.hidden, Recompute::kAttentionOut);
-    if (own_parameters) {
-      builder_.add_parameters(vocab_ * context_.hidden + static_cast<double>(context_.model.final_norm_parameters +
-                                                                             context_.model.head_vector_parameters),
-                              0);
-    }
     if (context_.plan.loss == LossKind::kFull) logits_and_loss();
   }
 
@@ -157,6 +151,14 @@ class HeadLowering {
   TensorId hidden_ = -1, input_ = -1, logits_ = -1;
 };
 
+// On the stage of the head: the head's own, unless it is the embedding itself on the only stage; and, where the
+// embedding is on another stage, the copy that prediction layers look tokens up in, unless a tied head is that copy.
+double vocabulary_matrices_beside_embedding(const Model& model, const Plan& plan) {
+  const bool one_stage = plan.pp == 1;
+  if (model.tied_embeddings) return one_stage ? 0 : 1;
+  return model.predict_layers > 0 && !one_stage ? 2 : 1;
+}
+
 // A module's output gradient is its backward's input: a tensor that nothing in the module writes.
 TensorId incoming(ModuleBuilder& builder, const LayerContext& context, const char* name) {
   return builder.tensor(name, elements(context.shard_tokens * context.hidden));
@@ -191,7 +193,7 @@ Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringO
   const TensorId projected = builder.tensor("predict_projection", elements(shard * h));
   builder.compute("predict_projection", gemm(shard, h, 2 * h, plan.precision), {both}, {projected});
   builder.add_parameters(2 * h * h + 3 * h, 0);  // the projection, both norms, and the head's own
-  head.forward(layer.forward(projected), /*own_parameters=*/false);
+  head.forward(layer.forward(projected));
   const ModuleParameters parameters = builder.parameters();
   add_sharded_data_traffic(builder, plan, parameters);
 
@@ -235,7 +237,11 @@ Module lower_head(const Model& model, const Plan& plan, const LoweringOptions& o
   ModuleBuilder builder(plan, ModuleKind::kHead, 0);
   const LayerContext context(model, plan, options, builder);
   HeadLowering head(context);
-  head.forward(incoming(builder, context, "hidden"), /*own_parameters=*/true);
+  head.forward(incoming(builder, context, "hidden"));
+  builder.add_parameters(
+      vocabulary_matrices_beside_embedding(model, plan) * padded_vocab_on_rank(context) * context.hidden +
+          static_cast<double>(model.final_norm_parameters + model.head_vector_parameters),
+      0);
   const ModuleParameters parameters = builder.parameters();
   add_sharded_data_traffic(builder, plan, parameters);
   builder.begin_backward();
