@@ -22,6 +22,19 @@ std::vector<Reference> find_references(const Question& question) {
   return references;
 }
 
+// Fewer GPUs take longer, but waste less on bubbles and synchronisation: the third axis beside time and memory.
+std::vector<Scored> find_on_fewer_gpus(const Question& question) {
+  std::vector<Scored> plans;
+  if (question.is_fixed("dp")) return plans;
+  for (const std::int64_t divisor : {2, 4}) {
+    if (question.base.gpus % divisor != 0) break;
+    Question smaller = question;
+    smaller.base.gpus /= divisor;
+    if (auto plan = fastest(smaller)) plans.push_back(std::move(*plan));
+  }
+  return plans;
+}
+
 Loss explain_loss(const Question& question, const Alternative& alternative, const simulator::Prediction& winner) {
   Loss loss{.alternative = alternative};
   const simulator::Prediction other = simulator::predict(question.model, question.cluster, alternative.best.plan);
@@ -41,6 +54,7 @@ Answer answer(const Question& question, const SearchHooks& hooks) {
   result.search = search(question, hooks);
   for (const Scored& scored : result.search.best)
     result.best.push_back(simulator::predict(question.model, question.cluster, scored.plan));
+  if (!result.best.empty()) result.fewer_gpus = find_on_fewer_gpus(question);
   result.references = find_references(question);
   for (const Alternative& alternative : result.search.alternatives)
     result.losses.push_back(explain_loss(question, alternative, result.best.front()));

@@ -26,6 +26,7 @@ struct Loss {
 struct Answer {
   SearchResult search;
   std::vector<simulator::Prediction> best;  // as search.best
+  std::vector<Scored> fewer_gpus;           // the fastest on a half and on a quarter of the GPUs, where one fits
   std::vector<Reference> references;
   std::vector<Loss> losses;  // the nearest first
 };

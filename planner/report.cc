@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/units_text.h"
@@ -22,9 +23,10 @@ std::string seconds_text(Duration duration) { return fmt::format("{:.3f}", to_se
 std::string gib_text(Bytes bytes) { return fmt::format("{:.1f}", bytes.count / kGiB); }
 std::string commas(std::int64_t number) { return reports::with_commas(number); }
 
-double tokens_per_second_per_gpu(const Question& question, Duration step) {
-  return static_cast<double>(question.base.global_batch) * static_cast<double>(question.base.seq_len) /
-         to_seconds(step) / static_cast<double>(question.base.gpus);
+double tokens_per_second_per_gpu(const Scored& scored) {
+  const Plan& plan = scored.plan;
+  return static_cast<double>(plan.global_batch) * static_cast<double>(plan.seq_len) / to_seconds(scored.step) /
+         static_cast<double>(plan.gpus);
 }
 
 // "+2.3 %" against the best
@@ -32,18 +34,27 @@ std::string behind(Duration step, Duration best) {
   return fmt::format("{:+.1f} %", 100 * (static_cast<double>(step.count()) / static_cast<double>(best.count()) - 1));
 }
 
-void add_plans(std::string& out, const Question& question, const std::string& title, const std::vector<Scored>& plans,
-               Duration best, const reports::Style& style) {
-  Table table({{"step s", Table::Align::kRight},
+double gpu_hours_per_trillion_tokens(const Plan& plan, Duration step) {
+  const double tokens = static_cast<double>(plan.global_batch) * static_cast<double>(plan.seq_len);
+  return to_seconds(step) * static_cast<double>(plan.gpus) * 1e12 / tokens / 3600;
+}
+
+void add_plans(std::string& out, const std::string& title, const std::vector<Scored>& plans, Duration best,
+               const reports::Style& style) {
+  if (plans.empty()) return;
+  Table table({{"GPUs", Table::Align::kRight},
+               {"step s", Table::Align::kRight},
                {"vs best", Table::Align::kRight},
                {"tokens/s/GPU", Table::Align::kRight},
+               {"GPU-h/1T tokens", Table::Align::kRight},
                {"GiB", Table::Align::kRight},
                {"plan"}});
   table.set_title(title);
   for (const Scored& scored : plans) {
-    table.add_row({seconds_text(scored.step), behind(scored.step, best),
-                   fmt::format("{:.0f}", tokens_per_second_per_gpu(question, scored.step)), gib_text(scored.memory),
-                   short_plan(scored.plan)});
+    table.add_row({commas(scored.plan.gpus), seconds_text(scored.step), behind(scored.step, best),
+                   fmt::format("{:.0f}", tokens_per_second_per_gpu(scored)),
+                   commas(std::llround(gpu_hours_per_trillion_tokens(scored.plan, scored.step))),
+                   gib_text(scored.memory), short_plan(scored.plan)});
   }
   out += "\n" + table.to_text({.style = style});
 }
@@ -109,9 +120,9 @@ void add_counts(std::string& out, const SearchResult& search) {
   for (const auto& [rule, count] : rules) out += fmt::format("  {:>10}  {}\n", commas(count), rule);
 }
 
-nlohmann::ordered_json scored_json(const Question& question, const Scored& scored) {
+nlohmann::ordered_json scored_json(const Scored& scored) {
   return {{"step_seconds", to_seconds(scored.step)},
-          {"tokens_per_second_per_gpu", tokens_per_second_per_gpu(question, scored.step)},
+          {"tokens_per_second_per_gpu", tokens_per_second_per_gpu(scored)},
           {"memory_bytes_per_gpu", scored.memory.count},
           {"plan", nlohmann::ordered_json::parse(plan_to_json(scored.plan))}};
 }
@@ -122,8 +133,9 @@ std::string to_text(const Question& question, const Answer& answer, std::optiona
                     const reports::Style& style) {
   std::string out = simulator::to_text(answer.best.front(), question.model, question.cluster, tokens, style);
   const Duration best = answer.best.front().step;
-  add_plans(out, question, "Best plans", answer.search.best, best, style);
-  add_plans(out, question, "The fastest within less and less memory", answer.search.pareto, best, style);
+  add_plans(out, "Best plans", answer.search.best, best, style);
+  add_plans(out, "The fastest within less and less memory", answer.search.pareto, best, style);
+  add_plans(out, "The fastest on fewer GPUs", answer.fewer_gpus, best, style);
   add_references(out, answer, style);
   add_losses(out, answer, style);
   add_near_misses(out, answer.search);
@@ -135,11 +147,12 @@ nlohmann::ordered_json to_json(const Question& question, const Answer& answer, s
   nlohmann::ordered_json json = simulator::to_json(answer.best.front(), question.model, question.cluster, tokens);
   auto list = [&](const std::vector<Scored>& plans) {
     auto array = nlohmann::ordered_json::array();
-    for (const Scored& scored : plans) array.push_back(scored_json(question, scored));
+    for (const Scored& scored : plans) array.push_back(scored_json(scored));
     return array;
   };
   json["plans"] = list(answer.search.best);
   json["pareto"] = list(answer.search.pareto);
+  json["fewer_gpus"] = list(answer.fewer_gpus);
   auto& references = json["references"] = nlohmann::ordered_json::array();
   for (const Reference& reference : answer.references) {
     references.push_back({{"name", reference.name},
@@ -149,7 +162,7 @@ nlohmann::ordered_json to_json(const Question& question, const Answer& answer, s
   }
   auto& alternatives = json["alternatives"] = nlohmann::ordered_json::array();
   for (const Loss& loss : answer.losses) {
-    auto entry = scored_json(question, loss.alternative.best);
+    auto entry = scored_json(loss.alternative.best);
     entry["field"] = loss.alternative.field;
     entry["value"] = loss.alternative.value;
     entry["pays_most_in"] = simulator::time_part_name(loss.part);

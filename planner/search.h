@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,9 @@ struct SearchHooks {
 
 // exhaustive: composes every plan that fits, ignoring bounds. For tests; the answer is the same.
 SearchResult search(const Question& question, const SearchHooks& hooks = {}, bool exhaustive = false);
+
+// The fastest plan alone, if any fits.
+std::optional<Scored> fastest(const Question& question);
 
 // The first step alone: its counts, and no plans.
 SearchResult screen_space(const Question& question);

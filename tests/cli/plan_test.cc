@@ -61,6 +61,19 @@ TEST(PlanCli, JsonHasTheSharedNamesAndNothingElseIsPrinted) {
   EXPECT_DOUBLE_EQ(json["plans"][0]["step_seconds"].get<double>(), json["step_seconds"].get<double>());
 }
 
+// On half of the GPUs every GPU has twice the tokens; what it loses to bubbles and synchronisation does not grow.
+TEST(PlanCli, FewerGpusTakeLongerAndWasteNoMore) {
+  const CommandResult result = plan(
+      {"mixtral-8x7b", "--cluster", "h100", "--gpus", "64", "--global-batch", "128", "--seq-len", "4096", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result;
+  const auto json = nlohmann::json::parse(result.output);
+  ASSERT_FALSE(json["fewer_gpus"].empty());
+  for (const auto& entry : json["fewer_gpus"]) {
+    EXPECT_LT(entry["plan"]["gpus"].get<int>(), 64);
+    EXPECT_GT(entry["step_seconds"].get<double>(), json["step_seconds"].get<double>());
+  }
+}
+
 TEST(PlanCli, SameInputSameBytesWhateverTheThreads) {
   auto without_seconds = [](const CommandResult& result) {
     auto json = nlohmann::ordered_json::parse(result.output);

@@ -300,6 +300,26 @@ TEST(Module, ShardedParametersTravelBesideIt) {
   }
 }
 
+// The head's own matrix is 128,256 * 4096 padded to 128 columns. Tied to the embedding, it is none on the only stage;
+// with prediction layers, the last of several stages also holds a copy of the embedding.
+TEST(Head, HoldsTheVocabularyOnceForEachUse) {
+  auto matrices = [](Model model, bool tied, int predict_layers, const char* pp) {
+    model.tied_embeddings = tied;
+    model.predict_layers = predict_layers;
+    const Plan plan = plan_with({{"pp", pp}});
+    const double vocab = 128 * std::ceil(static_cast<double>(model.vocab) / 128);
+    return std::round(lower_head(model, plan, {}).parameters.dense / (vocab * static_cast<double>(model.hidden)));
+  };
+  const Model llama = find_model("llama-3.1-8b");
+  EXPECT_EQ(matrices(llama, false, 0, "1"), 1);
+  EXPECT_EQ(matrices(llama, false, 0, "2"), 1);
+  EXPECT_EQ(matrices(llama, true, 0, "1"), 0);
+  EXPECT_EQ(matrices(llama, true, 0, "2"), 1);
+  EXPECT_EQ(matrices(llama, false, 1, "1"), 1);
+  EXPECT_EQ(matrices(llama, false, 1, "2"), 2);
+  EXPECT_EQ(matrices(llama, true, 1, "2"), 1);
+}
+
 // ---- Whole programs.
 
 // The 352B plan of MegaScale-MoE, one micro-batch of 8192 tokens over 8 ranks and all stages: 282.5 GFLOP a token
