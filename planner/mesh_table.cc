@@ -81,96 +81,109 @@ MeshTable::Cursor::Cursor(MeshTable& table) : table_(table), plan_(table.questio
 
 void MeshTable::Cursor::move_to_pipeline(int pipeline_idx) {
   apply(table_.pipelines_[static_cast<std::size_t>(pipeline_idx)], plan_);
-  const Question& question = table_.question_;
-  contents_ = contents_of(question.model, plan_);
-  const std::int64_t virtual_stages = plan_.virtual_stages();
-  const auto width = static_cast<std::size_t>(contents_.num_modules);
-  auto content = [&](std::int64_t v) {
-    return contents_.counts.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(v) * width);
-  };
-  auto same = [&](std::int64_t a, std::int64_t b) {
-    return std::equal(content(a), content(a) + static_cast<std::ptrdiff_t>(width), content(b));
-  };
+  contents_ = contents_of(table_.question_.model, plan_);
+  classify_virtual_stages();
+  find_memory_stages();
+  reset_times();
+  // Parameters, and so what is synchronised, do not depend on the variant; the table's cache does.
+  move_to_variant(0);
+  const simulator::CostModel costs(table_.question_.cluster, plan_);
+  const std::vector<ModuleParameters> parameters = time_synchronisation(costs);
+  time_optimizers(parameters, costs);
+}
 
+bool MeshTable::Cursor::same_content(std::int64_t a, std::int64_t b) const {
+  for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx)
+    if (contents_.count(a, module_idx) != contents_.count(b, module_idx)) return false;
+  return true;
+}
+
+void MeshTable::Cursor::classify_virtual_stages() {
   class_of_.clear();
   class_example_.clear();
-  for (std::int64_t v = 0; v < virtual_stages; ++v) {
-    auto found =
-        std::find_if(class_example_.rbegin(), class_example_.rend(), [&](int example) { return same(example, v); });
-    if (found == class_example_.rend()) {
-      class_of_.push_back(static_cast<int>(class_example_.size()));
+  for (std::int64_t v = 0; v < plan_.virtual_stages(); ++v) {
+    // The class seen last is the likeliest.
+    auto class_idx = static_cast<int>(class_example_.size()) - 1;
+    while (class_idx >= 0 && !same_content(class_example_[static_cast<std::size_t>(class_idx)], v)) --class_idx;
+    if (class_idx < 0) {
+      class_idx = static_cast<int>(class_example_.size());
       class_example_.push_back(static_cast<int>(v));
-    } else {
-      class_of_.push_back(static_cast<int>(std::distance(found, class_example_.rend())) - 1);
     }
+    class_of_.push_back(class_idx);
   }
-  // Later stages hold no more micro-batches, so a stage like the one before it is never worse.
+}
+
+// Later stages hold no more micro-batches, so a stage like the one before it is never worse.
+void MeshTable::Cursor::find_memory_stages() {
   memory_stages_.clear();
   for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
     bool like_previous = stage > 0;
     for (std::int64_t chunk = 0; like_previous && chunk < plan_.vpp; ++chunk)
-      like_previous = same(chunk * plan_.pp + stage, chunk * plan_.pp + stage - 1);
+      like_previous = same_content(chunk * plan_.pp + stage, chunk * plan_.pp + stage - 1);
     if (!like_previous) memory_stages_.push_back(stage);
   }
+}
 
+void MeshTable::Cursor::reset_times() {
   times_.schedule = plan_.schedule;
   times_.pp = plan_.pp;
   times_.vpp = plan_.vpp;
   times_.overlap_p2p = plan_.overlap_p2p;
   times_.overlap_param_gather = plan_.overlap_param_gather;
   times_.overlap_grad_reduce = plan_.overlap_grad_reduce;
+  const auto virtual_stages = static_cast<std::size_t>(plan_.virtual_stages());
   for (auto* list : {&times_.forward, &times_.backward, &times_.gather, &times_.reduce})
-    list->assign(static_cast<std::size_t>(virtual_stages), 0);
+    list->assign(virtual_stages, 0);
   for (auto* list : {&times_.forward_beside_data, &times_.backward_beside_data, &times_.forward_beside_send,
                      &times_.backward_beside_send})
-    list->assign(static_cast<std::size_t>(virtual_stages), {});
+    list->assign(virtual_stages, {});
   times_.optimizer.assign(static_cast<std::size_t>(plan_.pp), 0);
   times_.norm = 0;
+}
 
-  // Parameters do not depend on the variant; the table does, so plan_ must be of the variant named.
-  move_to_variant(0);
-  const auto& memory = table_.modules(0, plan_).memory;
-  const simulator::CostModel costs(question.cluster, plan_);
-  auto parameters_of = [&](std::int64_t v) {
+// Fills gather and reduce; returns the parameters of each class of virtual stages.
+std::vector<ModuleParameters> MeshTable::Cursor::time_synchronisation(const simulator::CostModel& costs) {
+  const auto& memory = table_.modules(variant_idx_, plan_).memory;
+  std::vector<ModuleParameters> parameters;
+  std::vector<std::int64_t> gather, reduce;
+  for (const int example : class_example_) {
     ModuleParameters sum;
     for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx) {
-      const int count = contents_.count(v, module_idx);
+      const int count = contents_.count(example, module_idx);
       sum.dense += count * memory[static_cast<std::size_t>(module_idx)].parameters.dense;
       sum.expert += count * memory[static_cast<std::size_t>(module_idx)].parameters.expert;
     }
-    return sum;
-  };
-  std::vector<std::int64_t> class_gather, class_reduce;
-  std::vector<ModuleParameters> class_parameters;
-  for (const int example : class_example_) {
-    class_parameters.push_back(parameters_of(example));
-    const ChunkSync sync = lower_sync(plan_, class_parameters.back());
-    class_gather.push_back(total_ps(sync.gather, costs));
-    class_reduce.push_back(total_ps(sync.reduce, costs));
+    const ChunkSync sync = lower_sync(plan_, sum);
+    gather.push_back(total_ps(sync.gather, costs));
+    reduce.push_back(total_ps(sync.reduce, costs));
+    parameters.push_back(sum);
   }
   for (std::size_t v = 0; v < class_of_.size(); ++v) {
-    times_.gather[v] = class_gather[static_cast<std::size_t>(class_of_[v])];
-    times_.reduce[v] = class_reduce[static_cast<std::size_t>(class_of_[v])];
+    times_.gather[v] = gather[static_cast<std::size_t>(class_of_[v])];
+    times_.reduce[v] = reduce[static_cast<std::size_t>(class_of_[v])];
   }
+  return parameters;
+}
+
+void MeshTable::Cursor::time_optimizers(const std::vector<ModuleParameters>& class_parameters,
+                                        const simulator::CostModel& costs) {
   ModuleParameters previous{-1, -1};
   for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
     ModuleParameters sum;
     for (std::int64_t chunk = 0; chunk < plan_.vpp; ++chunk) {
-      const ModuleParameters& part =
-          class_parameters[static_cast<std::size_t>(class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)])];
-      sum.dense += part.dense;
-      sum.expert += part.expert;
+      const int class_idx = class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)];
+      sum.dense += class_parameters[static_cast<std::size_t>(class_idx)].dense;
+      sum.expert += class_parameters[static_cast<std::size_t>(class_idx)].expert;
     }
-    auto& optimizer = times_.optimizer;
     const auto index = static_cast<std::size_t>(stage);
     if (sum.dense == previous.dense && sum.expert == previous.expert) {
-      optimizer[index] = optimizer[index - 1];
+      times_.optimizer[index] = times_.optimizer[index - 1];
       continue;
     }
     previous = sum;
     std::int64_t norm = 0;
     for (const Operator& op : lower_optimizer(plan_, sum))
-      (op.transfer.collective == Collective::kNone ? optimizer[index] : norm) += costs.cost(op).alone.count();
+      (op.transfer.collective == Collective::kNone ? times_.optimizer[index] : norm) += costs.cost(op).alone.count();
     times_.norm = std::max(times_.norm, norm);
   }
 }

@@ -40,6 +40,12 @@ class MeshTable {
     const Plan& plan() const { return plan_; }
 
    private:
+    bool same_content(std::int64_t a, std::int64_t b) const;  // of two virtual stages
+    void classify_virtual_stages();
+    void find_memory_stages();
+    void reset_times();
+    std::vector<ModuleParameters> time_synchronisation(const simulator::CostModel& costs);
+    void time_optimizers(const std::vector<ModuleParameters>& class_parameters, const simulator::CostModel& costs);
     // Slot times of every virtual stage from those of its modules.
     void fill_slots(const std::vector<simulator::ModuleTimes>& modules);
     MeshTable& table_;
