@@ -149,8 +149,9 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const TransferSeconds transfer = transfer_seconds(op.transfer);
   const bool computes = op.compute.kind != ComputeKind::kNone;
   const bool fused = computes && transfer.total > 0;
-  const double alone =
-      fused ? kFusedOverhead * std::max(compute.total, transfer.total) : compute.total + transfer.total;
+  // One half after the other is quicker where the overhead exceeds the whole of the shorter one.
+  const double in_turn = compute.total + transfer.total;
+  const double alone = fused ? std::min(in_turn, kFusedOverhead * std::max(compute.total, transfer.total)) : in_turn;
 
   OperatorCost result;
   result.alone = seconds(alone);

@@ -295,13 +295,15 @@ TEST_F(CostModelTest, NoFasterThanTheBestLibrary) {
 
 // ---- Fused operators, shares.
 
+// 1.1 TFLOP at 0.76 PFLOP/s: 1.45 ms. Of 1 MB, 14 us on the wires: less than 5 % of the GEMM, so the two run in turn.
+// Of 100 MB and of 1 GB, 0.25 and 2.4 ms: fused, 5 % over the longer half.
 TEST_F(CostModelTest, FusedTakesTheLongerHalfAndALittle) {
   plan.ep = 8;
   for (const double bytes : {1e6, 1e8, 1e9}) {
     const OperatorCost found = cost(gemm(8192, 8192, 8192), {Collective::kAllGather, GroupKind::kExpert, {bytes}});
-    const Duration longer = std::max(found.compute, found.transfer);
-    EXPECT_GE(found.alone, longer);
-    EXPECT_NEAR(to_seconds(found.alone) / to_seconds(longer), kFusedOverhead, 1e-6);
+    const double compute = to_seconds(found.compute), transfer = to_seconds(found.transfer);
+    const double expected = bytes == 1e6 ? compute + transfer : kFusedOverhead * std::max(compute, transfer);
+    EXPECT_NEAR(to_seconds(found.alone), expected, 1e-9) << bytes;
     EXPECT_EQ(found.share[kSm], 1);
   }
 }
