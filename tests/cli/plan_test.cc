@@ -104,7 +104,9 @@ TEST(PlanCli, FixedFieldsStay) {
   const CommandResult result =
       plan(with(kMixtral, {"--json", "--fix", "attention=sp,ffn=ep,micro_batch=1,recompute=selective"}));
   ASSERT_EQ(result.exit_code, 0) << result;
-  for (const auto& entry : nlohmann::json::parse(result.output)["plans"]) {
+  const auto json = nlohmann::json::parse(result.output);
+  EXPECT_FALSE(json["plans"].empty());
+  for (const auto& entry : json["plans"]) {
     EXPECT_EQ(entry["plan"]["ffn"]["etp"], 1);
     EXPECT_EQ(entry["plan"]["micro_batch"], 1);
     EXPECT_EQ(entry["plan"]["recompute"], "selective");
