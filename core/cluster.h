@@ -21,7 +21,7 @@ struct Gpu {
   Bytes memory;              // what a process sees (about 79.1 GiB on an "80 GB" H100)
   BytesPerSecond hbm;
   std::int64_t sms = 0;
-  double watts = 0;          // 0: not stated
+  double watts = 0;  // 0: not stated
 };
 
 // A measured bandwidth: time by message size, as nccl-tests prints it. size is nccl-tests' "size" column.
@@ -42,21 +42,23 @@ struct Cluster {
   std::string source;  // where the figures come from
   Gpu gpu;
   std::int64_t gpus_per_node = 8;
-  BytesPerSecond nvlink;        // per GPU, per direction, to all peers of the node together
+  BytesPerSecond nvlink;  // per GPU, per direction, to all peers of the node together
   Duration nvlink_latency;
   std::int64_t nics_per_node = 8;
-  BytesPerSecond nic;           // per NIC, per direction
-  Duration network_latency;     // one message, end to end
-  double oversubscription = 1;  // of the network's upper levels; 1: full bisection
-  BytesPerSecond pcie;          // GPU to host memory, per direction
-  Bytes host_memory_per_node;   // 0: not stated
-  std::optional<double> price_per_gpu_hour;      // USD
-  std::optional<double> failures_per_gpu_day;    // that stop the job
-  Bytes reserved_memory;        // CUDA context, kernels and library handles of one process
-  std::vector<CollectiveTable> collectives;      // measured; used in place of the analytic model
+  BytesPerSecond nic;                          // per NIC, per direction
+  Duration network_latency;                    // one message, end to end
+  double oversubscription = 1;                 // of the network's upper levels; 1: full bisection
+  BytesPerSecond pcie;                         // GPU to host memory, per direction
+  Bytes host_memory_per_node;                  // 0: not stated
+  std::optional<double> price_per_gpu_hour;    // USD
+  std::optional<double> failures_per_gpu_day;  // that stop the job
+  Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
+  std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.
-  BytesPerSecond nic_per_gpu() const { return nic * (static_cast<double>(nics_per_node) / static_cast<double>(gpus_per_node)); }
+  BytesPerSecond nic_per_gpu() const {
+    return nic * (static_cast<double>(nics_per_node) / static_cast<double>(gpus_per_node));
+  }
 };
 
 Cluster read_cluster(const std::string& path);

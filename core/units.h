@@ -18,9 +18,7 @@ using Duration = std::chrono::duration<std::int64_t, std::pico>;
 
 // Rounds up to the next picosecond, so that work never takes less time than it needs.
 // REQUIRES: finite, and below 9.2e6 seconds.
-inline Duration seconds(double value) {
-  return Duration{static_cast<std::int64_t>(std::ceil(value * 1e12))};
-}
+inline Duration seconds(double value) { return Duration{static_cast<std::int64_t>(std::ceil(value * 1e12))}; }
 inline double to_seconds(Duration duration) { return static_cast<double>(duration.count()) * 1e-12; }
 
 template <class Tag>

@@ -17,12 +17,12 @@ struct Place {
   std::string key;
 };
 
-Bytes parse_bytes(std::string_view text, const Place& place);                       // "80 GB", "79.1 GiB"
-BytesPerSecond parse_bandwidth(std::string_view text, const Place& place);          // "450 GB/s", "400 Gb/s", "400G"
-FlopsPerSecond parse_flop_rate(std::string_view text, const Place& place);          // "989 TFLOPS"
-Duration parse_duration(std::string_view text, const Place& place);                 // "3 us", "10 ms", "2 h"
-std::int64_t parse_count(std::string_view text, const Place& place);                // "15T", "128k" (=131072), "720"
-double parse_number(std::string_view text, const Place& place);                     // "1.25"; finite
+Bytes parse_bytes(std::string_view text, const Place& place);               // "80 GB", "79.1 GiB"
+BytesPerSecond parse_bandwidth(std::string_view text, const Place& place);  // "450 GB/s", "400 Gb/s", "400G"
+FlopsPerSecond parse_flop_rate(std::string_view text, const Place& place);  // "989 TFLOPS"
+Duration parse_duration(std::string_view text, const Place& place);         // "3 us", "10 ms", "2 h"
+std::int64_t parse_count(std::string_view text, const Place& place);        // "15T", "128k" (=131072), "720"
+double parse_number(std::string_view text, const Place& place);             // "1.25"; finite
 
 std::string format_bytes(Bytes bytes);              // "61.6 GiB"
 std::string format_duration(Duration duration);     // "4.19 s", "318 us"
