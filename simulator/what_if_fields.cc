@@ -16,7 +16,7 @@ using Field = ScenarioField;
 // ---- Fields of the model
 
 Field model_field(const char* name, const char* help, IntegerRange range,
-                  std::function<void(Model&, std::int64_t)> set) {
+                  const std::function<void(Model&, std::int64_t)>& set) {
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             const std::int64_t number = parse_count(value, {"", name});
             if (number < range.min || number > range.max)
@@ -28,7 +28,7 @@ Field model_field(const char* name, const char* help, IntegerRange range,
 
 // Sets a field of all layers that have it. REQUIRES: `set` returns false for a kind that has none.
 Field layer_field(const char* name, const char* help, IntegerRange range,
-                  std::function<bool(LayerKind&, std::int64_t)> set) {
+                  const std::function<bool(LayerKind&, std::int64_t)>& set) {
   return model_field(name, help, range, [=](Model& model, std::int64_t number) {
     bool found = false;
     for (LayerKind& kind : model.kinds) found = set(kind, number) || found;
@@ -144,8 +144,8 @@ Field cluster_field(const char* name, const char* help, Quantity (*parse)(std::s
           }};
 }
 
-Field cluster_number(const char* name, const char* help, NumberRange range, std::function<void(Cluster&, double)> set,
-                     Wire wire = Wire::kNone) {
+Field cluster_number(const char* name, const char* help, NumberRange range,
+                     const std::function<void(Cluster&, double)>& set, Wire wire = Wire::kNone) {
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             const double number = parse_number(value, {"", name});
             if (number < range.min || number > range.max)

@@ -36,8 +36,7 @@ constexpr double kNormBackwardPasses = 4;
 class LayerLowering {
  public:
   LayerLowering(const LayerContext& context, const LayerKind& kind)
-      : context_(context),
-        builder_(context.builder),
+      : builder_(context.builder),
         size_(elements(context.shard_tokens * context.hidden)),
         attention_(context, kind.attention),
         feed_forward_(context, kind.feed_forward) {
@@ -75,7 +74,6 @@ class LayerLowering {
   }
 
  private:
-  const LayerContext& context_;
   ModuleBuilder& builder_;
   Bytes size_;  // of [shard_tokens, h]
   AttentionLowering attention_;

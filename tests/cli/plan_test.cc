@@ -16,7 +16,7 @@ namespace {
 const std::vector<std::string> kMixtral = {"mixtral-8x7b",   "--cluster", "h100",      "--gpus", "16",
                                            "--global-batch", "64",        "--seq-len", "4k"};
 
-CommandResult plan(std::vector<std::string> arguments, CommandOptions options = {}) {
+CommandResult plan(std::vector<std::string> arguments, const CommandOptions& options = {}) {
   arguments.insert(arguments.begin(), tool("msmoe-plan"));
   return run_command(arguments, options);
 }

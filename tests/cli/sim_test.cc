@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 const std::string kPlan = "megascale-moe-352b";
 
-CommandResult sim(std::vector<std::string> arguments, CommandOptions options = {}) {
+CommandResult sim(std::vector<std::string> arguments, const CommandOptions& options = {}) {
   arguments.insert(arguments.begin(), tool("msmoe-sim"));
   return run_command(arguments, options);
 }

@@ -10,7 +10,7 @@ namespace {
 using Names = std::set<std::string>;
 
 // The 352B model on SP8 + EP8: h = 4096, m = 4, k = 3, f = 14336 / 4096 = 3.5, n = 8, b = 1, s = 8192.
-constexpr double kTokens = 8192 / 8;      // of one rank
+constexpr double kTokens = 8192.0 / 8;    // of one rank
 constexpr double kUnit = kTokens * 4096;  // bsh/n elements
 constexpr double kWidth = 14336;
 

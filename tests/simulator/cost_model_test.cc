@@ -245,7 +245,7 @@ TEST_F(CostModelTest, MeasuredTable) {
   plan.gpus = 8;
   const auto all_reduce = [&](double bytes) { return seconds_of(Collective::kAllReduce, GroupKind::kWorld, bytes); };
   EXPECT_NEAR(all_reduce(67108864), 324.7e-6, 1e-11);
-  EXPECT_NEAR(all_reduce((67108864 + 268435456) / 2), (324.7e-6 + 1112e-6) / 2, 1e-11);
+  EXPECT_NEAR(all_reduce((67108864 + 268435456) / 2.0), (324.7e-6 + 1112e-6) / 2, 1e-11);
   EXPECT_NEAR(all_reduce(4), 17.9e-6, 1e-11);
   EXPECT_NEAR(all_reduce(2 * 17179869184.0), 62648e-6 + (62648e-6 - 15749e-6) * 4 / 3, 1e-9);
   // Other groups, other collectives: the formula.

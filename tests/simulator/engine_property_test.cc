@@ -318,7 +318,7 @@ TEST(TimelineChecker, SeesFaults) {
                 .messages = {}};
   const std::vector<TaskRun> right = timeline_of(job).runs;
   ASSERT_TRUE(TimelineChecker(job, right).check().empty());
-  const auto faults_of = [&](std::vector<TaskRun> runs) { return TimelineChecker(job, runs).check(); };
+  const auto faults_of = [&](const std::vector<TaskRun>& runs) { return TimelineChecker(job, runs).check(); };
   const TaskRun a{0, 0, 0, 0, 200}, b{0, 0, 1, 0, 200}, c{0, 0, 2, 200, 250};
   EXPECT_EQ(faults_of({a, b}), (std::vector<std::string>{"2 tasks ran, of 3"}));
   EXPECT_EQ(faults_of({a, b, b}).front(), "device 0 slot 0 task 1 [0, 200] ran twice");
