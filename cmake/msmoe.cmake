@@ -27,6 +27,10 @@ endif()
 # standard library for uninitialized that are not.
 add_library(msmoe_flags INTERFACE)
 target_compile_options(msmoe_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+# g++ 12 sees overlapping copies in "text" + std::string where there are none (GCC bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\.")
+  target_compile_options(msmoe_flags INTERFACE -Wno-restrict)
+endif()
 if(MSMOE_SANITIZE)
   target_compile_options(msmoe_flags INTERFACE -Wno-maybe-uninitialized)
 endif()
