@@ -119,46 +119,64 @@ class TimelineWriter {
   reports::TraceWriter writer_;
 };
 
-// The parts of each stage as the engine ran them. Slots join all their streams, so what the compute stream leaves of a
-// slot is exposed communication, and what slots leave of the step is waiting.
+// What the engine's run of one stage adds up to. Slots join all their streams but that of messages, so what the compute
+// stream leaves of a slot is exposed communication, and what slots leave of the step is waiting.
+class ExactStage {
+ public:
+  void add(const TaskRun& task, const Operator& op, SlotKind kind, const CostModel& costs) {
+    const Duration length{task.end_ps - task.start_ps};
+    if (kind == SlotKind::kOptimizer) at(parts_, TimePart::kOptimizer) += length;
+    if ((kind != SlotKind::kForward && kind != SlotKind::kBackward) || op.stream == Stream::kPipeline) return;
+    if (task.slot != slot_) {
+      slot_ = task.slot;
+      slot_start_ps_ = task.start_ps;
+      slot_end_ps_ = task.start_ps;
+    }
+    // Tasks come in the order of their ends; the first to end need not be the first that started.
+    in_slots_ +=
+        Duration{std::max<std::int64_t>(0, slot_start_ps_ - task.start_ps)} + Duration{task.end_ps - slot_end_ps_};
+    slot_start_ps_ = std::min(slot_start_ps_, task.start_ps);
+    slot_end_ps_ = task.end_ps;
+    if (op.stream != Stream::kCompute || op.pass == Pass::kSync) return;
+    add_run(parts_, op, costs, length);
+    computing_ += length;
+  }
+
+  Duration in_slots() const { return in_slots_; }
+  Parts parts(Duration step) const {
+    Parts all = parts_;
+    at(all, TimePart::kExposedCommunication) += in_slots_ - computing_;
+    at(all, TimePart::kBubble) += step - in_slots_ - at(all, TimePart::kOptimizer);
+    return all;
+  }
+
+ private:
+  Parts parts_{};
+  Duration computing_{}, in_slots_{};
+  std::int32_t slot_ = -1;
+  std::int64_t slot_start_ps_ = 0, slot_end_ps_ = 0;
+};
+
 void predict_exactly(Prediction& prediction, const Program& program, const Model& model, const CostModel& costs,
                      const std::string& trace) {
   const IndexedJob indexed = make_job(program, model, costs);
   std::unique_ptr<TimelineWriter> timeline;
   if (!trace.empty()) timeline = std::make_unique<TimelineWriter>(trace, program, indexed);
-  const std::size_t num_stages = program.stages.size();
-  std::vector<Parts> parts(num_stages);
-  std::vector<Duration> busy(num_stages), slots(num_stages);
+  std::vector<ExactStage> stages(program.stages.size());
   const RunResult result = run(indexed.job, [&](const TaskRun& task) {
     if (timeline) timeline->add(task);
     const TaskOrigin& origin = indexed.index.task(indexed.job, task);
-    const auto device = static_cast<std::size_t>(task.device);
-    if (origin.op == nullptr || origin.op->stream != Stream::kCompute || origin.op->pass == Pass::kSync) return;
-    const Duration length{task.end_ps - task.start_ps};
-    if (origin.op->pass == Pass::kOptimizer) {
-      at(parts[device], TimePart::kOptimizer) += length;
-    } else {
-      add_run(parts[device], *origin.op, costs, length);
-      busy[device] += length;
-    }
+    if (origin.op != nullptr)
+      stages[static_cast<std::size_t>(task.device)].add(task, *origin.op, indexed.index.slot(task).kind, costs);
   });
   if (timeline) timeline->finish();
-  for (std::size_t device = 0; device < num_stages; ++device) {
-    for (std::size_t slot = 0; slot < result.slot_end_ps[device].size(); ++slot) {
-      const SlotKind kind = indexed.index.slots[device][slot].kind;
-      if (kind == SlotKind::kForward || kind == SlotKind::kBackward)
-        slots[device] += Duration{result.slot_end_ps[device][slot] - result.slot_start_ps[device][slot]};
-    }
-  }
   prediction.step = Duration{result.makespan_ps};
   prediction.events = result.events;
-  prediction.busiest_stage = static_cast<std::size_t>(std::max_element(slots.begin(), slots.end()) - slots.begin());
-  const std::size_t busiest = prediction.busiest_stage;
-  prediction.parts = parts[busiest];
-  at(prediction.parts, TimePart::kExposedCommunication) += std::max(Duration{}, slots[busiest] - busy[busiest]);
-  Duration accounted{};
-  for (const Duration part : prediction.parts) accounted += part;
-  at(prediction.parts, TimePart::kBubble) += prediction.step - accounted;
+  const auto busiest = std::max_element(
+      stages.begin(), stages.end(),
+      [](const ExactStage& one, const ExactStage& other) { return one.in_slots() < other.in_slots(); });
+  prediction.busiest_stage = static_cast<std::size_t>(busiest - stages.begin());
+  prediction.parts = busiest->parts(prediction.step);
 }
 
 }  // namespace
