@@ -79,9 +79,15 @@ Compute permute(Bytes moved, int kernels) {
 ModuleBuilder::ModuleBuilder(const Plan& plan, ModuleKind kind, int layer_kind) : plan_(plan) {
   module_.kind = kind;
   module_.layer_kind = layer_kind;
-  module_.tensors.reserve(64);
-  module_.forward.reserve(32);
-  module_.backward.reserve(64);
+  // A layer's counts; planners lower thousands of layers.
+  constexpr std::size_t kTensors = 96, kForward = 40, kBackward = 64;
+  module_.tensors.reserve(kTensors);
+  rebuilt_by_.reserve(kTensors);
+  producer_of_.reserve(kTensors);
+  rebuilt_.reserve(kTensors);
+  module_.forward.reserve(kForward);
+  producers_.reserve(kForward);
+  module_.backward.reserve(kBackward);
 }
 
 TensorId ModuleBuilder::tensor(const char* name, Bytes size, Recompute rebuilt_by) {
