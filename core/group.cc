@@ -22,19 +22,4 @@ Group group_of(GroupKind kind, const Plan& plan, std::int64_t gpus_per_node) {
   return {};
 }
 
-const char* group_name(GroupKind kind) {
-  switch (kind) {
-    case GroupKind::kAttention: return "attention";
-    case GroupKind::kContext: return "context";
-    case GroupKind::kExpert: return "expert";
-    case GroupKind::kExpertTensor: return "expert-tensor";
-    case GroupKind::kExpertAll: return "expert x expert-tensor";
-    case GroupKind::kDenseData: return "dense data";
-    case GroupKind::kExpertData: return "expert data";
-    case GroupKind::kPipeline: return "pipeline";
-    case GroupKind::kWorld: return "world";
-  }
-  return "?";
-}
-
 }  // namespace msmoe

@@ -37,6 +37,5 @@ inline Group make_group(std::int64_t size, std::int64_t stride, std::int64_t gpu
 // The group of each kind under this plan's rank order (core/plan.h). kPipeline: size 2, in one node only where a
 // stage and the next fit there.
 Group group_of(GroupKind kind, const Plan& plan, std::int64_t gpus_per_node);
-const char* group_name(GroupKind kind);
 
 }  // namespace msmoe

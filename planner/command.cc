@@ -25,21 +25,6 @@ std::int64_t positive_count(const std::string& text, const char* flag) {
   return count;
 }
 
-// "ep=8,pp=15" -> pairs
-std::vector<std::pair<std::string, std::string>> parse_fixes(const std::string& text) {
-  std::vector<std::pair<std::string, std::string>> fixes;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    const std::string part = text.substr(begin, end - begin);
-    const std::size_t equals = part.find('=');
-    if (equals == std::string::npos || equals == 0)
-      throw UserError("", "--fix", "'" + part + "' is not key=value", "for example --fix attention=sp,ep=8");
-    fixes.emplace_back(part.substr(0, equals), part.substr(equals + 1));
-    begin = end + 1;
-  }
-  return fixes;
-}
-
 Objective parse_objective(const std::string& name) {
   if (name == "time") return Objective::kTime;
   if (name == "cost") return Objective::kCost;
@@ -59,8 +44,9 @@ Question read_question(const Command& command) {
   set_plan_field(base, "seq_len", command.seq_len);
   set_plan_field(base, "precision", command.precision);
   if (base.precision == Precision::kFp8) base.act_wire = WireFormat::kFp8;
-  Question question = make_question(find_model(command.model), find_cluster(command.cluster), std::move(base),
-                                    parse_fixes(command.fix));
+  std::vector<simulator::Change> fixes;
+  if (!command.fix.empty()) fixes = simulator::parse_changes(command.fix, "--fix");
+  Question question = make_question(find_model(command.model), find_cluster(command.cluster), std::move(base), fixes);
   question.objective = parse_objective(command.objective);
   question.top = command.top;
   question.jobs = command.jobs > 0 ? command.jobs : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

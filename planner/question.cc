@@ -12,8 +12,7 @@ bool Question::is_fixed(const std::string& key) const {
   return std::find(fixed.begin(), fixed.end(), key) != fixed.end();
 }
 
-Question make_question(Model model, Cluster cluster, Plan base,
-                       const std::vector<std::pair<std::string, std::string>>& fixes) {
+Question make_question(Model model, Cluster cluster, Plan base, const std::vector<simulator::Change>& fixes) {
   if (!model.can_be_planned()) {
     throw UserError(model.name, "model_type",
                     model.family +

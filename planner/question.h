@@ -3,13 +3,13 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/cluster.h"
 #include "core/model.h"
 #include "core/plan.h"
 #include "core/plan_names.h"
+#include "simulator/what_if.h"
 
 namespace msmoe::planner {
 
@@ -31,7 +31,6 @@ struct Question {
 };
 
 // Throws UserError where base and --fix cannot be met by any plan of this model (not plannable, contradictory keys).
-Question make_question(Model model, Cluster cluster, Plan base,
-                       const std::vector<std::pair<std::string, std::string>>& fixes);
+Question make_question(Model model, Cluster cluster, Plan base, const std::vector<simulator::Change>& fixes);
 
 }  // namespace msmoe::planner

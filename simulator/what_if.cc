@@ -87,7 +87,7 @@ std::vector<Change> parse_changes(std::string_view text, const char* flag) {
     const std::string_view part = text.substr(begin, end - begin);
     const std::size_t equals = part.find('=');
     if (equals == part.npos || equals == 0 || equals + 1 == part.size())
-      throw UserError("", flag, fmt::format("'{}' is not key=value", excerpt(part)), "for example gpus=480,nic=200G");
+      throw UserError("", flag, fmt::format("'{}' is not key=value", excerpt(part)), "for example ep=8,pp=15");
     changes.push_back({std::string(part.substr(0, equals)), std::string(part.substr(equals + 1))});
     begin = end + 1;
   }

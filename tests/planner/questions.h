@@ -10,7 +10,7 @@
 
 namespace msmoe::planner {
 
-using Fixes = std::vector<std::pair<std::string, std::string>>;
+using Fixes = std::vector<simulator::Change>;
 
 inline Question ask(const std::string& model, const std::string& cluster, std::int64_t gpus, std::int64_t global_batch,
                     std::int64_t seq_len, const Fixes& fixes = {}) {
