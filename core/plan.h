@@ -73,6 +73,7 @@ inline constexpr Recompute kRecomputeFull =
 struct Software {
   std::string name;
   double kernel_time_scale = 1;  // multiplies the time of every compute operator
+  double routing_seconds = 0;    // small kernels and gaps between launches around routing, per MoE layer and pass
   std::string source;
   bool operator==(const Software&) const = default;
 };

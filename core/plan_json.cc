@@ -130,6 +130,7 @@ void read_software(JsonObject& root, Plan& plan) {
   JsonObject object = root.object("software");
   plan.software.name = object.text("name");
   plan.software.kernel_time_scale = object.number("kernel_time_scale", {1 / kLargestTimeScale, kLargestTimeScale});
+  plan.software.routing_seconds = object.number_or("routing_seconds", 0, {0, kLargestRoutingSeconds});
   plan.software.source = object.text_or("source", "");
   object.refuse_unknown_keys();
 }
@@ -176,8 +177,10 @@ Json software_json(const Software& software) {
   const std::vector<std::string> known = software_names();
   const bool is_known = std::find(known.begin(), known.end(), software.name) != known.end();
   if (is_known && find_software(software.name) == software) return software.name;
-  return {
-      {"name", software.name}, {"kernel_time_scale", number(software.kernel_time_scale)}, {"source", software.source}};
+  return {{"name", software.name},
+          {"kernel_time_scale", number(software.kernel_time_scale)},
+          {"routing_seconds", number(software.routing_seconds)},
+          {"source", software.source}};
 }
 
 Json to_json(const Plan& plan) {

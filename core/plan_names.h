@@ -133,5 +133,6 @@ std::string allowed_bytes(const ByteChoices& choices);  // "4, 2"
 
 inline constexpr int kLargestZero = 3;
 inline constexpr double kLargestTimeScale = 1000;
+inline constexpr double kLargestRoutingSeconds = 1;
 
 }  // namespace msmoe

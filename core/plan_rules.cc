@@ -215,7 +215,8 @@ bool all_hold(const RuleCase& c, std::index_sequence<kIndex...>) {
 // ---- Numbers in range, without which no other rule can be evaluated
 
 bool scale_in_range(const Software& software) {
-  return software.kernel_time_scale >= 1 / kLargestTimeScale && software.kernel_time_scale <= kLargestTimeScale;
+  return software.kernel_time_scale >= 1 / kLargestTimeScale && software.kernel_time_scale <= kLargestTimeScale &&
+         software.routing_seconds >= 0 && software.routing_seconds <= kLargestRoutingSeconds;
 }
 
 bool numbers_in_range(const Plan& plan) {
@@ -249,8 +250,10 @@ std::vector<Violation> numbers_out_of_range(const Plan& plan) {
   if (plan.zero < 0 || plan.zero > kLargestZero)
     add("zero", fmt::format("zero={} is out of range; use 0 to {}", plan.zero, kLargestZero));
   if (!scale_in_range(plan.software))
-    add("software", fmt::format("kernel_time_scale={} is out of range; use {} to {}", plan.software.kernel_time_scale,
-                                1 / kLargestTimeScale, kLargestTimeScale));
+    add("software",
+        fmt::format("kernel_time_scale={} or routing_seconds={} is out of range; use {} to {}, and 0 to {}",
+                    plan.software.kernel_time_scale, plan.software.routing_seconds, 1 / kLargestTimeScale,
+                    kLargestTimeScale, kLargestRoutingSeconds));
   return violations;
 }
 

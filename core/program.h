@@ -31,6 +31,7 @@ enum class ComputeKind : std::uint8_t {
   kAttentionBackward,
   kElementwise,  // norms, RoPE, SwiGLU, residuals, casts, loss: bound by HBM
   kPermute,      // rows gathered or scattered by an index: bound by HBM
+  kRouting,      // softmax, top-k, counts, row maps: small kernels, bound by their launches
   kOptimizer,
 };
 
@@ -53,6 +54,9 @@ struct Transfer {
   Collective collective = Collective::kNone;
   GroupKind group = GroupKind::kWorld;
   Bytes payload;
+  // All-to-all that sends one copy of a token to each node and lets the node's ranks pass it on: what a rank sends over
+  // each wire. Both 0: the payload goes to all peers alike.
+  Bytes nvlink, nic;
 };
 // What one rank sends over wires of any kind: (g-1)/g of the payload, twice that for all-reduce, all of it for send.
 Bytes wire_bytes(const Transfer& transfer, std::int64_t group_size);
@@ -67,6 +71,7 @@ struct Operator {
   Stream stream = Stream::kCompute;
   Compute compute;  // both compute and transfer: a fused, tile-level operator
   Transfer transfer;
+  bool transfer_leads = false;  // fused: tiles wait for what arrives; else what tiles finish leaves
   std::int64_t sms = 0;             // that the transfer's kernel holds; 0: copy engines or none
   std::vector<std::int16_t> reads;  // indices into Module::tensors
   std::vector<std::int16_t> writes;

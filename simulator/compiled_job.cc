@@ -23,9 +23,12 @@ void check_task(const Task& task, std::int64_t block_idx, std::int64_t task_idx)
   for (float share : task.share) {
     require(share >= 0 && share <= 1, "block: share outside [0, 1]", block_idx, task_idx);
   }
+  require(task.tiles_per_sm >= 0, "block: negative tiles", block_idx, task_idx);
+  require(task.issue_ps >= 0 && task.issue_ps <= kMaxPicoseconds, "block: issue time out of range", block_idx,
+          task_idx);
 }
 
-CompiledBlock compile_block(const Block& block, std::int64_t block_idx) {
+CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool shares_queues) {
   const auto num_tasks = static_cast<std::int32_t>(block.tasks.size());
   require(block.waits.size() <= block.tasks.size(), "block: more lists of waits than tasks", block_idx, num_tasks);
   CompiledBlock compiled;
@@ -38,13 +41,19 @@ CompiledBlock compile_block(const Block& block, std::int64_t block_idx) {
 
   std::vector<std::int32_t> rank(block.tasks.size());  // 1 for the first task of its stream
   std::array<std::int32_t, kMaxStreams> count{};
+  std::int64_t issued_ps = 0;
+  if (shares_queues) compiled.issued_before.resize(block.tasks.size());
   for (std::int32_t t = 0; t < num_tasks; ++t) {
     const Task& task = block.tasks[t];
-    StreamTask& to = compiled.tasks[compiled.first[task.stream] + count[task.stream]];
+    const std::int32_t position = compiled.first[task.stream] + count[task.stream];
+    StreamTask& to = compiled.tasks[position];
+    if (shares_queues) compiled.issued_before[position] = count;
     rank[t] = ++count[task.stream];
     to.alone_ps = task.alone_ps;
-    to.demand = {task.share, task.holder};
+    to.demand = {task.share, task.holder, task.tiles_per_sm};
     to.task = t;
+    issued_ps += task.issue_ps;
+    to.issued_ps = issued_ps;
     if (static_cast<std::size_t>(t) >= block.waits.size()) continue;
     for (std::int32_t wait : block.waits[t]) {
       require(wait >= 0 && wait < t, "block: a wait must point backwards", block_idx, t);
@@ -84,10 +93,11 @@ void check_message(const Job& job, std::int64_t message_idx) {
 
 }  // namespace
 
-CompiledJob::CompiledJob(const Job& job) {
+CompiledJob::CompiledJob(const Job& job) : launch_queues(job.launch_queues) {
+  require(launch_queues >= 1, "no launch queue", 0, launch_queues);
   blocks.reserve(job.blocks.size());
   for (const Block& block : job.blocks) {
-    blocks.push_back(compile_block(block, static_cast<std::int64_t>(blocks.size())));
+    blocks.push_back(compile_block(block, static_cast<std::int64_t>(blocks.size()), launch_queues < kMaxStreams));
   }
   devices.resize(job.devices.size());
   for (std::size_t d = 0; d < devices.size(); ++d) {

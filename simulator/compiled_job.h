@@ -16,6 +16,7 @@ namespace msmoe::simulator {
 struct StreamTask {
   std::int64_t alone_ps = 0;
   Demand demand;
+  std::int64_t issued_ps = 0;                     // after the slot's messages are there
   bool waits = false;                             // some needs[k] > 0
   std::array<std::int32_t, kMaxStreams> needs{};  // tasks of this block on stream k that must have ended
   std::int32_t task = 0;                          // index in Block::tasks
@@ -25,6 +26,8 @@ struct StreamTask {
 struct CompiledBlock {
   std::vector<StreamTask> tasks;
   std::array<std::int32_t, kMaxStreams + 1> first{};
+  // By task, for each stream: how many of its tasks are issued before. Empty where every stream has its own queue.
+  std::vector<std::array<std::int32_t, kMaxStreams>> issued_before;
 };
 
 struct OutgoingMessage {
@@ -49,6 +52,7 @@ struct CompiledJob {
   std::vector<CompiledBlock> blocks;
   std::vector<std::vector<CompiledSlot>> devices;
   std::vector<OutgoingMessage> messages;  // by sending device, slot, and position
+  int launch_queues = kMaxStreams;
 
  private:
   void lay_out_messages(const Job& job);

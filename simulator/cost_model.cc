@@ -9,14 +9,29 @@
 namespace msmoe::simulator {
 namespace {
 
-double attention_fraction(const Compute& work) {
+double attention_fraction(const Compute& work, double sms) {
   const auto span = static_cast<double>(work.n);
   const bool backward = work.kind == ComputeKind::kAttentionBackward;
-  const double long_spans = backward ? kAttentionBackwardFraction * span / (span + kAttentionBackwardSpan)
-                                     : kAttentionForwardFraction * span / (span + kAttentionForwardSpan);
-  // Linear between heads of 64 and of 128.
-  const double width = std::clamp(static_cast<double>(work.k), 32.0, 128.0);
-  return long_spans * (1 - (1 - kAttentionNarrowHead) * (128 - width) / 64);
+  const double blocks = std::ceil(static_cast<double>(work.m) / kAttentionBlockRows) *
+                        static_cast<double>(work.groups) / sms;
+  const double full = backward ? kAttentionBackwardFraction * span / (span + kAttentionBackwardSpan) * blocks /
+                                     (blocks + kAttentionBackwardBlocks)
+                               : kAttentionForwardFraction * span / (span + kAttentionForwardSpan) * blocks /
+                                     (blocks + kAttentionForwardBlocks);
+  // Linear between heads of 64 and of 128, and on to 192.
+  const auto width = static_cast<double>(work.k);
+  const double narrow = std::clamp((128 - width) / 64, 0.0, 1.5), wide = std::clamp((width - 128) / 64, 0.0, 1.0);
+  return full * (1 - (1 - kAttentionNarrowHead) * narrow) *
+         (backward ? 1 - (1 - kAttentionWideHeadBackward) * wide : 1);
+}
+
+double hbm_fraction(ComputeKind kind) {
+  switch (kind) {
+    case ComputeKind::kPermute: return kPermuteFraction;
+    case ComputeKind::kElementwise:
+    case ComputeKind::kRouting: return kElementwiseFraction;
+    default: return kHbmFraction;
+  }
 }
 
 float share(double part, double whole) {
@@ -31,7 +46,7 @@ CostModel::CostModel(const Cluster& cluster, const Plan& plan) : cluster_(cluste
 }
 
 // Whole waves: a wave is one tile on every SM. Rows of each expert are tiled apart, as a grouped GEMM does.
-double CostModel::gemm_seconds(const Compute& work) const {
+CostModel::Tiling CostModel::tile(const Compute& work) const {
   const bool fp8 = work.precision == Precision::kFp8 && cluster_.gpu.fp8_peak.count > 0;
   const double peak =
       fp8 ? cluster_.gpu.fp8_peak.count * kGemmPeakFractionFp8 : cluster_.gpu.bf16_peak.count * kGemmPeakFraction;
@@ -39,32 +54,39 @@ double CostModel::gemm_seconds(const Compute& work) const {
   const auto groups = static_cast<double>(work.groups);
   const auto depth = static_cast<double>(work.k);
   const double group_rows = static_cast<double>(work.m) / groups;
-  double best = std::numeric_limits<double>::infinity();
+  Tiling best{std::numeric_limits<double>::infinity(), 0};
   for (const Tile& tile : kTiles) {
     const double tiles =
         groups * std::ceil(group_rows / tile.rows) * std::ceil(static_cast<double>(work.n) / tile.columns);
     const double tile_flops = 2 * tile.rows * tile.columns * (depth + kGemmDepthOverhead);
-    best = std::min(best, std::ceil(tiles / sms) * tile_flops / (peak * tile.fraction / sms));
+    const double seconds = std::ceil(tiles / sms) * tile_flops / (peak * tile.fraction / sms);
+    if (seconds < best.seconds) best = {seconds, tiles / sms};
   }
   return best;
 }
 
 CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const {
   ComputeSeconds result;
-  const double hbm_rate =
-      cluster_.gpu.hbm.count * (work.kind == ComputeKind::kPermute ? kPermuteFraction : kHbmFraction);
+  const double hbm_rate = cluster_.gpu.hbm.count * hbm_fraction(work.kind);
   result.memory = work.hbm.count / hbm_rate;
+  const auto sms = static_cast<double>(cluster_.gpu.sms);
   double arithmetic = 0;
   switch (work.kind) {
     case ComputeKind::kNone: return result;
     case ComputeKind::kGemm:
-    case ComputeKind::kGroupedGemm: arithmetic = gemm_seconds(work); break;
+    case ComputeKind::kGroupedGemm: {
+      const Tiling tiling = tile(work);
+      arithmetic = tiling.seconds + (work.kind == ComputeKind::kGroupedGemm ? kGroupedGemmSeconds : 0);
+      result.tiles_per_sm = tiling.tiles_per_sm;
+      break;
+    }
     case ComputeKind::kAttention:
     case ComputeKind::kAttentionBackward:
-      arithmetic = work.flops.count / (cluster_.gpu.bf16_peak.count * attention_fraction(work));
+      arithmetic = work.flops.count / (cluster_.gpu.bf16_peak.count * attention_fraction(work, sms));
       break;
     case ComputeKind::kElementwise:
-    case ComputeKind::kPermute: break;
+    case ComputeKind::kPermute:
+    case ComputeKind::kRouting: break;
     case ComputeKind::kOptimizer:
       // The host updates offloaded states. All GPUs of a node share its memory, which moves the states at about the
       // rate of their PCIe links (two sockets of eight DDR5-4800 channels: 614 GB/s, 77 for each of 8 GPUs).
@@ -79,90 +101,148 @@ CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const 
     result.memory += quantize;
   }
   result.total *= plan_.software.kernel_time_scale;
+  if (work.kind == ComputeKind::kRouting) result.total += plan_.software.routing_seconds;
   return result;
 }
 
-// Bytes that stay in the node go over NVLink, the others over the NIC, both at once:
+// What one rank sends over each wire. Bytes that stay in the node go over NVLink, the others over the NIC, both at once:
 //   all-gather, reduce-scatter of S bytes over N nodes of r ranks:  NVLink S (r-1)/r,  NIC S/r (N-1)/N
 // which is the paper's four-step synchronisation (arXiv 2505.11432, appendix A.1) in two halves, and NCCL's rings.
 //   all-to-all of S bytes over g = N r ranks:                        NVLink S (r-1)/g,  NIC S (g-r)/g
-CostModel::TransferSeconds CostModel::transfer_seconds(const Transfer& transfer) const {
-  TransferSeconds result;
-  const Group& group = groups_[static_cast<std::size_t>(transfer.group)];
-  if (transfer.collective == Collective::kNone || group.size <= 1) return result;
+CostModel::Volumes CostModel::volumes(const Transfer& transfer, const Group& group) {
   const auto size = static_cast<double>(group.size);
   const auto local = static_cast<double>(group.ranks_per_node);
   const auto nodes = static_cast<double>(group.nodes());
   const double payload = transfer.payload.count;
-  double nvlink_bytes = payload * (local - 1) / local;
-  double nic_bytes = payload / local * (nodes - 1) / nodes;
-  double nvlink_fraction = kNvlinkFraction, steps = std::log2(size);
+  const Volumes rings{payload * (local - 1) / local, payload / local * (nodes - 1) / nodes};
   switch (transfer.collective) {
-    case Collective::kNone:
+    case Collective::kNone: return {};
     case Collective::kAllGather:
-    case Collective::kReduceScatter: break;
-    case Collective::kAllReduce:
-      nvlink_bytes *= 2;
-      nic_bytes *= 2;
-      steps *= 2;
-      break;
+    case Collective::kReduceScatter: return rings;
+    case Collective::kAllReduce: return {2 * rings.nvlink, 2 * rings.nic};
     case Collective::kAllToAll:
-      nvlink_bytes = payload * (local - 1) / size;
-      nic_bytes = payload * (size - local) / size;
-      nvlink_fraction *= kAllToAllFraction;
-      steps = nodes;  // a message to every peer: posted one after the other
-      break;
-    case Collective::kSend:
-      nvlink_bytes = nodes > 1 ? 0 : payload;
-      nic_bytes = nodes > 1 ? payload : 0;
-      break;
+      if (transfer.nvlink.count + transfer.nic.count > 0) return {transfer.nvlink.count, transfer.nic.count};
+      return {payload * (local - 1) / size, payload * (size - local) / size};
+    case Collective::kSend: return nodes > 1 ? Volumes{0, payload} : Volumes{payload, 0};
   }
-  const double oversubscription = nodes > 1 ? cluster_.oversubscription : 1;
-  result.nvlink = nvlink_bytes / (cluster_.nvlink.count * nvlink_fraction);
-  result.nic = nic_bytes * oversubscription / (cluster_.nic_per_gpu().count * kNicFraction);
-  const double hop = to_seconds(nodes > 1 ? cluster_.network_latency : cluster_.nvlink_latency);
-  result.total = std::max(result.nvlink, result.nic) + kCollectiveSeconds + hop * steps;
-  if (const auto measured = measured_seconds(transfer, group)) result.total = *measured;
+  return {};
+}
+
+// The time until the first byte is through: rings pass it from rank to rank, all-reduce there and back; NCCL's trees
+// (all-reduce) halve the ranks at each step. An all-to-all posts its messages one node after the other.
+double CostModel::latency_seconds(Collective collective, const Group& group) const {
+  const auto nodes = static_cast<double>(group.nodes());
+  const double nvlink_hop = to_seconds(cluster_.nvlink_latency);
+  const double network_hop = to_seconds(cluster_.network_latency);
+  const double ring = nvlink_hop * static_cast<double>(group.ranks_per_node - 1) + network_hop * (nodes - 1);
+  const double tree = 2 * (nvlink_hop * std::log2(static_cast<double>(group.ranks_per_node)) +
+                           network_hop * std::log2(nodes));
+  switch (collective) {
+    case Collective::kAllReduce: return std::min(2 * ring, tree);
+    case Collective::kAllToAll:
+    case Collective::kSend: return nodes > 1 ? network_hop * nodes : nvlink_hop;
+    default: return ring;
+  }
+}
+
+CostModel::TransferSeconds CostModel::transfer_seconds(const Operator& op) const {
+  TransferSeconds result;
+  const Transfer& transfer = op.transfer;
+  const Group& group = groups_[static_cast<std::size_t>(transfer.group)];
+  if (transfer.collective == Collective::kNone || group.size <= 1) return result;
+  const Volumes bytes = volumes(transfer, group);
+  const bool in_node = group.nodes() == 1;
+  const bool adds = transfer.collective == Collective::kReduceScatter || transfer.collective == Collective::kAllReduce;
+  result.by_copy_engine = in_node && !adds && op.sms == 0 && op.compute.kind == ComputeKind::kNone;
+
+  double fraction = kNvlinkFraction, start = kCollectiveSeconds;
+  if (result.by_copy_engine) {
+    fraction = kCopyEngineFraction;
+    start = kCopyEngineSeconds;
+  } else if (transfer.collective == Collective::kAllToAll) {
+    fraction *= kAllToAllFraction;
+  }
+  result.nvlink = bytes.nvlink / (cluster_.nvlink.count * fraction);
+  result.nic = bytes.nic * (in_node ? 1 : cluster_.oversubscription) / (cluster_.nic_per_gpu().count * kNicFraction);
+  const double latency = start + latency_seconds(transfer.collective, group);
+  result.total = std::max(result.nvlink, result.nic) + latency;
+  if (result.by_copy_engine) return result;
+  if (const auto measured = measured_seconds(transfer, group, latency)) result.total = *measured;
   return result;
 }
 
-// Linear between the points of a measured table; beyond the last one at its slope.
-std::optional<double> CostModel::measured_seconds(const Transfer& transfer, const Group& group) const {
+// Linear between the points of a measured table; before the first and beyond the last at the nearest slope. One point
+// alone stands for a line from the latency on.
+std::optional<double> CostModel::measured_seconds(const Transfer& transfer, const Group& group, double latency) const {
   static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
+  if (transfer.nvlink.count + transfer.nic.count > 0) return std::nullopt;  // tables are of plain exchanges
   const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
   for (const CollectiveTable& table : cluster_.collectives) {
     if (table.collective != name || table.ranks != group.size || table.ranks_per_node != group.ranks_per_node) continue;
     const auto& points = table.points;
-    if (points.size() < 2) continue;
-    auto upper = std::lower_bound(points.begin() + 1, points.end() - 1, transfer.payload,
+    const CollectivePoint none{{}, seconds(latency)};
+    auto upper = std::lower_bound(points.begin(), points.end() - 1, transfer.payload,
                                   [](const CollectivePoint& point, Bytes size) { return point.size < size; });
-    const CollectivePoint& low = *(upper - 1);
+    const CollectivePoint& low = upper == points.begin() ? (points.size() > 1 ? *upper : none) : *(upper - 1);
+    if (upper == points.begin() && points.size() > 1) ++upper;
     const double low_seconds = to_seconds(low.time), high_seconds = to_seconds(upper->time);
     const double slope = (high_seconds - low_seconds) / (upper->size.count - low.size.count);
-    return std::max(to_seconds(points.front().time), low_seconds + slope * (transfer.payload.count - low.size.count));
+    const double floor = points.size() > 1 ? to_seconds(points.front().time) : latency;
+    return std::max(floor, low_seconds + slope * (transfer.payload.count - low.size.count));
   }
   return std::nullopt;
 }
 
+// A fused operator ends with the slower of its halves (cost_constants.h). Its exchange goes tile by tile, by copy
+// engines or the GEMM's own stores, so tables of whole collectives do not tell its time; its GEMM was measured in the
+// system that has it, so that system's scale is in the stretch.
+CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double compute) const {
+  const Volumes bytes = volumes(op.transfer, group(op.transfer.group));
+  const bool all_to_all = op.transfer.collective == Collective::kAllToAll;
+  double stretch = kFusedEnterGemm, fraction = kNvlinkFraction, reduction = 0;
+  if (all_to_all && op.transfer_leads) {
+    fraction = kFusedPullFraction;
+  } else if (all_to_all) {
+    stretch = kFusedScatterGemm;
+  } else if (!op.transfer_leads && op.compute.kind == ComputeKind::kGroupedGemm) {
+    reduction = kFusedReduceSecondsPerElement * static_cast<double>(op.compute.m) * static_cast<double>(op.compute.n);
+  }
+  const double nic = bytes.nic * cluster_.oversubscription / (cluster_.nic_per_gpu().count * kNicFraction);
+  const double stretched = compute * stretch + reduction;
+  return {std::max({stretched, bytes.nvlink / (cluster_.nvlink.count * fraction), nic}), stretched};
+}
+
 OperatorCost CostModel::cost(const Operator& op) const {
   const ComputeSeconds compute = compute_seconds(op.compute);
-  const TransferSeconds transfer = transfer_seconds(op.transfer);
+  const TransferSeconds transfer = transfer_seconds(op);
   const bool computes = op.compute.kind != ComputeKind::kNone;
   const bool fused = computes && transfer.total > 0;
-  // One half after the other is quicker where the overhead exceeds the whole of the shorter one.
+  // One half after the other is quicker where fusion costs more than the whole of the shorter one.
   const double in_turn = compute.total + transfer.total;
-  const double alone = fused ? std::min(in_turn, kFusedOverhead * std::max(compute.total, transfer.total)) : in_turn;
+  const FusedSeconds together = fused ? fused_seconds(op, compute.total / plan_.software.kernel_time_scale) : FusedSeconds{in_turn, compute.total};
+  const double alone = std::min(in_turn, together.total);
 
   OperatorCost result;
   result.alone = seconds(alone);
   result.compute = seconds(compute.total);
   result.transfer = seconds(transfer.total);
+  result.computing = seconds(alone < in_turn ? together.compute : compute.total);
   const double sm_share = static_cast<double>(op.sms) / static_cast<double>(cluster_.gpu.sms);
   const bool memory_bound = op.compute.flops.count == 0;
-  result.share[kSm] = !computes ? share(sm_share, 1) : memory_bound ? kElementwiseSmShare : 1.0F;
+  result.tiles_per_sm = static_cast<float>(compute.tiles_per_sm);
+  const float kernel_share =
+      compute.tiles_per_sm > 0 ? share(compute.tiles_per_sm, 1) : memory_bound ? kElementwiseSmShare : 1.0F;
+  result.share[kSm] = computes ? kernel_share : share(sm_share, 1);
   result.share[kHbm] = share(compute.memory, alone);
-  result.share[kNvlink] = share(transfer.nvlink, alone);
-  result.share[kNic] = share(transfer.nic, alone);
+  // Whoever sends in a collective receives as much; a message to the next stage only leaves.
+  const bool receives = op.transfer.collective != Collective::kSend;
+  result.share[kNvlinkOut] = share(transfer.nvlink, alone);
+  result.share[kNvlinkIn] = receives ? result.share[kNvlinkOut] : 0;
+  result.share[kNicOut] = share(transfer.nic, alone);
+  result.share[kNicIn] = receives ? result.share[kNicOut] : 0;
+  if (transfer.by_copy_engine) result.share[kCopyEngine] = 1;
+  result.issue = seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
+                         (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
   return result;
 }
 
@@ -175,6 +255,8 @@ Block make_block(const std::vector<Operator>& operators, const CostModel& costs)
     Task task;
     task.alone_ps = cost.alone.count();
     task.share = cost.share;
+    task.tiles_per_sm = cost.tiles_per_sm;
+    task.issue_ps = cost.issue.count();
     task.holder = op.compute.kind == ComputeKind::kNone;
     task.stream = static_cast<std::uint8_t>(op.stream);
     block.tasks.push_back(task);

@@ -17,7 +17,10 @@ namespace msmoe::simulator {
 struct OperatorCost {
   Duration alone;
   std::array<float, kNumResources> share{};
+  float tiles_per_sm = 0;      // as Task's
+  Duration issue;              // what the host takes to launch it
   Duration compute, transfer;  // each half alone; fused, the operator takes a little more than the longer one
+  Duration computing;          // how much of `alone` the compute half accounts for; the rest is exposed communication
 };
 
 class CostModel {
@@ -27,18 +30,33 @@ class CostModel {
   OperatorCost cost(const Operator& op) const;
   const Group& group(GroupKind kind) const { return groups_[static_cast<std::size_t>(kind)]; }
   const Cluster& cluster() const { return cluster_; }
+  const Plan& plan() const { return plan_; }
 
  private:
   struct ComputeSeconds {
     double total = 0, memory = 0;  // memory: what HBM alone would need
+    double tiles_per_sm = 0;
   };
   struct TransferSeconds {
     double total = 0, nvlink = 0, nic = 0;  // nvlink, nic: what each wire alone would need
+    bool by_copy_engine = false;
   };
-  double gemm_seconds(const Compute& work) const;
+  struct Volumes {
+    double nvlink = 0, nic = 0;  // bytes that one rank sends
+  };
+  static Volumes volumes(const Transfer& transfer, const Group& group);
+  struct Tiling {
+    double seconds = 0, tiles_per_sm = 0;
+  };
+  Tiling tile(const Compute& work) const;
   ComputeSeconds compute_seconds(const Compute& work) const;
-  TransferSeconds transfer_seconds(const Transfer& transfer) const;
-  std::optional<double> measured_seconds(const Transfer& transfer, const Group& group) const;
+  double latency_seconds(Collective collective, const Group& group) const;
+  TransferSeconds transfer_seconds(const Operator& op) const;
+  std::optional<double> measured_seconds(const Transfer& transfer, const Group& group, double latency) const;
+  struct FusedSeconds {
+    double total = 0, compute = 0;  // compute: the compute half, stretched
+  };
+  FusedSeconds fused_seconds(const Operator& op, double compute) const;
 
   const Cluster& cluster_;
   const Plan& plan_;

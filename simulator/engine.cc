@@ -56,6 +56,7 @@ class Engine {
   bool start_heads(std::int32_t device);
   bool can_start(Device& device, StreamState& stream);
   bool needs_met(const Device& device, const StreamState& stream) const;
+  bool is_issued_in_turn(const Device& device, const StreamState& stream) const;
   void start(std::int32_t device, StreamState& stream);
   void finish(std::int32_t device, int stream_idx);
   void send(const OutgoingMessage& message);
@@ -148,12 +149,32 @@ bool Engine::start_heads(std::int32_t device_idx) {
 bool Engine::can_start(Device& device, StreamState& stream) {
   if (stream.running || !stream.head) return false;
   const CompiledSlot& slot = (*device.slots)[stream.slot];
-  if (slot.awaited > 0 || slot.ready_ps > now_) {
-    stream.next_ps = slot.awaited > 0 ? kNever : slot.ready_ps;
+  const std::int64_t issued = slot.ready_ps + stream.head->issued_ps;
+  if (slot.awaited > 0 || issued > now_) {
+    stream.next_ps = slot.awaited > 0 ? kNever : issued;
     return false;
   }
   stream.next_ps = kNever;
-  return !stream.head->waits || needs_met(device, stream);
+  if (stream.head->waits && !needs_met(device, stream)) return false;
+  return job_.launch_queues >= kMaxStreams || is_issued_in_turn(device, stream);
+}
+
+// What was issued before through the same queue has started.
+bool Engine::is_issued_in_turn(const Device& device, const StreamState& stream) const {
+  const CompiledBlock& block = *(*device.slots)[stream.slot].block;
+  const auto own = static_cast<int>(&stream - device.streams.data());
+  for (int k = 0; k < device.num_streams; ++k) {
+    const StreamState& other = device.streams[k];
+    if (k == own || k % job_.launch_queues != own % job_.launch_queues || !other.head) continue;
+    if (other.slot > stream.slot) continue;
+    const std::int32_t started = other.position + static_cast<std::int32_t>(other.running);
+    if (other.slot < stream.slot) {
+      if (started < other.end) return false;
+      continue;
+    }
+    if (started - block.first[k] < block.issued_before[stream.position][k]) return false;
+  }
+  return true;
 }
 
 bool Engine::needs_met(const Device& device, const StreamState& stream) const {

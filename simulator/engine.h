@@ -10,14 +10,24 @@
 // task i uses alone, and x_i its rate (1: as if alone). Holders (communication kernels) keep the SMs they were launched
 // with for as long as they run, at whatever rate: H = sum of u_i,SM over the holders. The rates obey
 //
-//     sum_i u_ir x_i <= 1                         memory, NVLink, NIC: over all tasks
+//     sum_i u_ir x_i <= 1                         memory, links by direction, copy engines: over all tasks
 //     sum_i u_i,SM x_i <= max(0, 1 - H)           SMs: over tasks that are no holders
 //     sum_i u_i,SM x_i <= 1                       SMs: over holders; it binds where they want more than there are
+//
+// A tiled kernel runs in whole waves: ceil(T / S) for T tiles on S SMs. Launched for all of them beside holders, it
+// needs W(f) = ceil(T / (S f)) on the part f = 1 - H that is free, and one more, since tiles that it counted on the held
+// SMs to run come last; its rate is then W(1) / (W(f) + 1) at most, and u_i,SM becomes what makes the second line say
+// so. cuBLAS on H100 (8192^3, 4096^3, 1024 x 6144 x 4096 and 2048 x 28672 x 4096 with 4 to 64 SMs held by another
+// kernel) takes 1.11 to 2.0 times as long as alone; this says 1.06 to 2.25 (reports/validation/h100-microbenchmarks.json).
 //
 // and are found by progressive filling: all x_i rise together until one reaches 1 or a bound is met; the tasks under
 // that bound stop, the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Every rate
 // is above 0, but for tasks that need SMs while holders hold them all (H >= 1). Shares are floats: demands that exceed
 // a capacity by less than 1e-6 fit.
+//
+// The host issues a slot's tasks in order, from the moment that the slot's messages are there; a task starts no sooner
+// than it is issued. Streams that share a launch queue of the device (Job::launch_queues) also start their tasks in the
+// order of issue, as CUDA_DEVICE_MAX_CONNECTIONS makes them.
 //
 // Times are integer picoseconds. Nothing depends on addresses or hashing: equal inputs give equal timelines.
 #pragma once
@@ -31,13 +41,24 @@
 
 namespace msmoe::simulator {
 
-enum Resource : std::uint8_t { kSm, kHbm, kNvlink, kNic, kNumResources };
+enum Resource : std::uint8_t {
+  kSm,
+  kHbm,
+  kNvlinkOut,
+  kNvlinkIn,
+  kNicOut,
+  kNicIn,
+  kCopyEngine,
+  kNumResources,
+};
 
 struct Task {
   std::int64_t alone_ps = 0;
   std::array<float, kNumResources> share{};  // each in [0, 1]
   bool holder = false;
-  std::uint8_t stream = 0;  // < kMaxStreams
+  std::uint8_t stream = 0;   // < kMaxStreams
+  float tiles_per_sm = 0;    // of a tiled kernel; 0: work that spreads over any number of SMs
+  std::int64_t issue_ps = 0;  // that the host takes to launch it
 };
 inline constexpr int kMaxStreams = 4;
 
@@ -57,6 +78,7 @@ struct Job {
   std::vector<Block> blocks;
   std::vector<std::vector<std::int32_t>> devices;  // devices[d][s]: the block that slot s of device d runs
   std::vector<Message> messages;                   // in any order
+  int launch_queues = kMaxStreams;                 // stream k launches through queue k mod this
 };
 
 struct TaskRun {

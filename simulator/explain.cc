@@ -143,7 +143,8 @@ std::string compute_basis(const Operator& op, const CostModel& costs) {
     case ComputeKind::kAttentionBackward:
       return fmt::format("{} x span / (span + {}) of peak", kAttentionBackwardFraction, kAttentionBackwardSpan);
     case ComputeKind::kPermute: return fmt::format("{} of HBM", kPermuteFraction);
-    case ComputeKind::kElementwise:
+    case ComputeKind::kRouting: return fmt::format("{} s a pass", costs.plan().software.routing_seconds);
+    case ComputeKind::kElementwise: return fmt::format("{} of HBM", kElementwiseFraction);
     case ComputeKind::kOptimizer: return fmt::format("{} of HBM", kHbmFraction);
   }
   return "";
@@ -161,7 +162,7 @@ std::string transfer_basis(const Operator& op, const CostModel& costs, const Ope
   const Group& group = costs.group(op.transfer.group);
   if (op.transfer.collective == Collective::kNone || group.size <= 1) return "";
   if (is_measured(op.transfer, group, costs.cluster())) return "the cluster's own table";
-  if (cost.share[kNic] > cost.share[kNvlink])
+  if (cost.share[kNicOut] > cost.share[kNvlinkOut])
     return fmt::format("{} of NIC, {} ranks on {} nodes", kNicFraction, group.size, group.nodes());
   if (op.transfer.collective == Collective::kAllToAll)
     return fmt::format("{} x {} of NVLink, {} ranks", kNvlinkFraction, kAllToAllFraction, group.size);
@@ -171,7 +172,8 @@ std::string transfer_basis(const Operator& op, const CostModel& costs, const Ope
 std::string basis(const Operator& op, const CostModel& costs, const OperatorCost& cost) {
   const std::string compute = compute_basis(op, costs), transfer = transfer_basis(op, costs, cost);
   if (compute.empty() || transfer.empty()) return compute + transfer;
-  return fmt::format("{} x the longer of: {}; {}", kFusedOverhead, compute, transfer);
+  return fmt::format("{:.2f} x the longer of: {}; {}",
+                     to_seconds(cost.alone) / to_seconds(std::max(cost.compute, cost.transfer)), compute, transfer);
 }
 
 std::string number_or_blank(double value, double unit, int digits) {

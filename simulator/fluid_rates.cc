@@ -1,6 +1,7 @@
 #include "simulator/fluid_rates.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace msmoe::simulator {
 namespace {
@@ -24,11 +25,23 @@ Amounts amounts_of(const Demand& demand) {
 }
 
 bool all_fit(const Demand* const* demands, int count) {
-  std::array<double, kNumResources> sum{};
+  std::array<float, kNumResources> sum{};
   for (int i = 0; i < count; ++i) {
     for (int r = 0; r < kNumResources; ++r) sum[r] += demands[i]->share[r];
   }
-  return std::all_of(sum.begin(), sum.end(), [](double total) { return total <= 1 + kShareTolerance; });
+  constexpr auto kFits = static_cast<float>(1 + kShareTolerance);
+  return std::all_of(sum.begin(), sum.end(), [](float total) { return total <= kFits; });
+}
+
+// A share of SMs is a float: 20 / 132 of them is a little more or less.
+double whole_waves(double tiles_per_sm, double part) { return std::ceil(tiles_per_sm / part - 1e-4); }
+
+// The SM share that lets a tiled kernel on `free` SMs run at W(1) / W(free).
+double tiled_share(const Demand& demand, double free) {
+  const double alone = demand.share[kSm];
+  if (demand.tiles_per_sm <= 0 || free <= 0) return alone;
+  const double rate = whole_waves(demand.tiles_per_sm, 1) / (whole_waves(demand.tiles_per_sm, free) + 1);
+  return std::max(alone, free / rate);
 }
 
 }  // namespace
@@ -49,6 +62,9 @@ void fluid_rates(const Demand* const* demands, int count, double* rates) {
   Amounts left;
   left.fill(1);
   left[kSm] = std::max(0.0, 1 - held);
+  for (int i = 0; i < count && held > 0; ++i) {
+    if (use[i][kSm] > 0) use[i][kSm] = tiled_share(*demands[i], left[kSm]);
+  }
   unsigned rising = (1u << count) - 1;  // bit i: demand i
   double level = 0;
   while (rising != 0) {

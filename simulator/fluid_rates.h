@@ -11,6 +11,7 @@ namespace msmoe::simulator {
 struct Demand {
   std::array<float, kNumResources> share{};  // of each resource, at rate 1
   bool holder = false;
+  float tiles_per_sm = 0;  // as Task's
 };
 
 // Sets rates[i] of demands[i], each in [0, 1]. The rate is 0 where demands[i] needs SMs and holders hold them all.

@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "reports/trace.h"
-#include "simulator/cost_constants.h"
 #include "simulator/job.h"
 #include "simulator/module_times.h"
 
@@ -35,11 +34,7 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
   if (op.stream != Stream::kCompute) return;
   const bool fused = op.compute.kind != ComputeKind::kNone && op.transfer.collective != Collective::kNone;
   Duration exposed{};
-  if (fused) {
-    const Duration hidden{
-        static_cast<std::int64_t>(kFusedOverhead * static_cast<double>(costs.cost(op).compute.count()))};
-    exposed = std::max(Duration{}, length - hidden);
-  }
+  if (fused) exposed = std::max(Duration{}, length - costs.cost(op).computing);
   at(parts, TimePart::kExposedCommunication) += exposed;
   at(parts, part_of(op)) += length - exposed;
 }

@@ -11,6 +11,7 @@ FeedForwardLowering::FeedForwardLowering(const LayerContext& context, const Feed
   const auto etp = static_cast<double>(plan_.etp);
   const double imbalance = ep > 1 ? context.imbalance : 1;
   all_gather_ = plan_.dispatch == Dispatch::kAllGather;
+  shares_exchange_ = all_gather_ && context.splits_weights && plan_.expert_ranks() == plan_.attention_degree;
   fuses_experts_ = all_gather_ && context.fuses(GroupKind::kExpertAll);
   local_experts_ = static_cast<double>(feed_forward.experts) / ep;
   expert_width_ = static_cast<double>(feed_forward.width) / etp;
@@ -36,19 +37,21 @@ TensorId FeedForwardLowering::add(const char* name, TensorId a, TensorId b) {
 
 TensorId FeedForwardLowering::forward(TensorId normed) {
   normed_ = normed;
-  if (!feed_forward_.is_moe()) return dense_forward(dense_, normed);
+  if (!feed_forward_.is_moe()) return dense_forward(dense_, normed, -1);
   router_forward(normed);
   TensorId shared_out = -1;
   const TensorId routed = experts_forward(normed, feed_forward_.shared_width > 0 ? &dense_ : nullptr, &shared_out);
-  return shared_out < 0 ? routed : add("shared_add", routed, shared_out);
+  return shared_out < 0 || shares_exchange_ ? routed : add("shared_add", routed, shared_out);
 }
 
-TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
+TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed, TensorId gathered) {
   const double rows = context_.dense_rows();
   const double fc1_width = dense.width * static_cast<double>(feed_forward_.matrices - 1);
+  const bool exchanges = gathered < 0;
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1", context_.fuses(GroupKind::kAttention));
-    dense.input = context_.gather_tokens("dense_ag", normed, context_.hidden, Recompute::kDispatch);
+    ModuleBuilder::FusedScope fused(builder_, "ag+dense_fc1", exchanges && context_.fuses(GroupKind::kAttention));
+    dense.input =
+        exchanges ? context_.gather_tokens("dense_ag", normed, context_.hidden, Recompute::kDispatch) : gathered;
     dense.fc1_out = builder_.tensor("dense_fc1", elements(rows * fc1_width), Recompute::kExpert);
     builder_.compute("dense_fc1", gemm(rows, fc1_width, context_.hidden, plan_.precision), {dense.input},
                      {dense.fc1_out});
@@ -57,20 +60,22 @@ TensorId FeedForwardLowering::dense_forward(Dense& dense, TensorId normed) {
   builder_.compute("dense_act", activation(rows, dense.width, false), {dense.fc1_out}, {dense.fc2_in});
   builder_.add_parameters(context_.hidden * dense.width * static_cast<double>(feed_forward_.matrices), 0);
 
-  ModuleBuilder::FusedScope fused(builder_, "dense_fc2+rs", context_.fuses(GroupKind::kAttention));
+  ModuleBuilder::FusedScope fused(builder_, "dense_fc2+rs", exchanges && context_.fuses(GroupKind::kAttention));
   const TensorId partial = builder_.tensor("dense_fc2", elements(rows * context_.hidden));
   builder_.compute("dense_fc2", gemm(rows, context_.hidden, dense.width, plan_.precision), {dense.fc2_in}, {partial});
-  return context_.scatter_tokens("dense_rs", partial, context_.hidden);
+  return exchanges ? context_.scatter_tokens("dense_rs", partial, context_.hidden) : partial;
 }
 
-TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out) {
+TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out, TensorId gathered) {
   const double rows = context_.dense_rows();
   const double fc1_width = dense.width * static_cast<double>(feed_forward_.matrices - 1);
   const TensorId d_fc2_in = builder_.tensor("d_dense_fc2", elements(rows * dense.width));
+  const bool exchanges = gathered < 0;
   TensorId d_full = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2", context_.fuses(GroupKind::kAttention));
-    d_full = context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing);
+    ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2", exchanges && context_.fuses(GroupKind::kAttention));
+    d_full =
+        exchanges ? context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing) : gathered;
     builder_.compute("d_dense_fc2", gemm(rows, dense.width, context_.hidden, plan_.precision), {d_full}, {d_fc2_in});
   }
   builder_.need(dense.fc2_in);
@@ -83,10 +88,10 @@ TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out)
   builder_.need(dense.input);
   TensorId d_normed = -1;
   {
-    ModuleBuilder::FusedScope fused(builder_, "d_dense_fc1+rs", context_.fuses(GroupKind::kAttention));
+    ModuleBuilder::FusedScope fused(builder_, "d_dense_fc1+rs", exchanges && context_.fuses(GroupKind::kAttention));
     const TensorId d_input = builder_.tensor("d_dense_fc1", elements(rows * context_.hidden));
     builder_.compute("d_dense_fc1", gemm(rows, context_.hidden, fc1_width, plan_.precision), {d_fc1_out}, {d_input});
-    d_normed = context_.scatter_tokens("d_dense_rs", d_input, context_.hidden);
+    d_normed = exchanges ? context_.scatter_tokens("d_dense_rs", d_input, context_.hidden) : d_input;
   }
   builder_.weight_gradient("w_dense_fc1",
                            weight_gradient_gemm(1, rows, fc1_width, context_.hidden, plan_.grad_bytes, plan_.precision),
@@ -103,7 +108,7 @@ void FeedForwardLowering::router_forward(TensorId normed) {
   // Softmax, top-k, counting and the row maps: four small kernels over [tokens, experts] in fp32.
   probabilities_ = builder_.tensor("router_probs", {tokens * experts * 4});
   gates_ = builder_.tensor("gates", {tokens * top_k * 8});  // weight and row of each copy
-  builder_.compute("topk", elementwise({tokens * experts * 4 * 4}, 4), {logits}, {probabilities_, gates_});
+  builder_.compute("topk", routing({tokens * experts * 4 * 4}, 4), {logits}, {probabilities_, gates_});
   builder_.add_parameters(experts * context_.hidden, 0);
 }
 
@@ -112,7 +117,7 @@ TensorId FeedForwardLowering::router_backward(TensorId d_gates) {
   const auto experts = static_cast<double>(feed_forward_.experts);
   builder_.need(probabilities_);
   const TensorId d_logits = builder_.tensor("d_topk", {tokens * experts * 4});
-  builder_.compute("d_topk", elementwise({tokens * experts * 4 * 3}, 2), {probabilities_, d_gates}, {d_logits});
+  builder_.compute("d_topk", routing({tokens * experts * 4 * 3}, 2), {probabilities_, d_gates}, {d_logits});
   const TensorId d_normed = builder_.tensor("d_router", elements(tokens * context_.hidden));
   builder_.compute("d_router", gemm(tokens, context_.hidden, experts), {d_logits}, {d_normed});
   builder_.need(normed_);
@@ -133,6 +138,7 @@ TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId
       all = context_.exchange(names.exchange, Collective::kAllGather, GroupKind::kExpertAll, count, tokens,
                               builder_.tensor(names.exchange, elements(count), rebuilt_by));
     }
+    gathered_ = all;
     beside();
     return builder_.compute(names.sort, permute(rows_size * 2), {all},
                             {builder_.tensor(names.sort, rows_size, rebuilt_by)});
@@ -154,14 +160,17 @@ TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId
   return x;
 }
 
-TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId rows) {
+TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId rows, TensorId shared_partial) {
   const double h = context_.hidden;
   const Bytes rows_size = elements(rows_ * h);
   const Bytes tokens_size = elements(context_.shard_tokens * h);
   if (all_gather_) {
     const double count = gathered_tokens_ * h;
     const TensorId full = builder_.tensor(names.sort, elements(count));
-    builder_.compute(names.sort, permute(rows_size + elements(count)), {rows}, {full});
+    std::vector<TensorId> parts = {rows};
+    if (shared_partial >= 0) parts.push_back(shared_partial);
+    builder_.compute(names.sort, permute(rows_size + elements(count) * static_cast<double>(parts.size())), parts,
+                     {full});
     if (plan_.expert_ranks() == 1) return full;
     return context_.exchange(names.exchange, Collective::kReduceScatter, GroupKind::kExpertAll, count, full,
                              builder_.tensor(names.exchange, tokens_size));
@@ -184,18 +193,21 @@ TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId
 TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, TensorId* shared_out) {
   const double h = context_.hidden;
   auto run_shared = [&] {
-    if (shared != nullptr) *shared_out = dense_forward(*shared, normed);
+    if (shared != nullptr) *shared_out = dense_forward(*shared, normed, shares_exchange_ ? gathered_ : -1);
   };
-  // Beside a dispatch on a stream of its own the shared expert hides it; beside a fused one it has nothing to hide.
-  if (fuses_experts_) run_shared();
+  // Beside a dispatch on a stream of its own the shared expert hides it, unless it needs what is dispatched; beside a
+  // fused one it has nothing to hide.
+  const bool runs_beside = !fuses_experts_ && !shares_exchange_;
+  if (fuses_experts_ && !shares_exchange_) run_shared();
   {
     ModuleBuilder::FusedScope fused(builder_, "ag+scatter+fc1", fuses_experts_);
     ffn_in_ = enter_experts({"permute", "dispatch", "dispatch_etp", "scatter"}, normed, Recompute::kDispatch, [&] {
-      if (!fuses_experts_) run_shared();
+      if (runs_beside) run_shared();
     });
     fc1_out_ = builder_.tensor("fc1", elements(rows_ * fc1_width_), Recompute::kExpert);
     builder_.compute("fc1", grouped_gemm(local_experts_, rows_, fc1_width_, h, plan_.precision), {ffn_in_}, {fc1_out_});
   }
+  if (shares_exchange_) run_shared();
   fc2_in_ = builder_.tensor("swiglu", elements(rows_ * expert_width_), Recompute::kActivation);
   builder_.compute("swiglu", activation(rows_, expert_width_, false), {fc1_out_, gates_}, {fc2_in_});
   builder_.add_parameters(0, local_experts_ * h * expert_width_ * static_cast<double>(feed_forward_.matrices));
@@ -203,11 +215,12 @@ TensorId FeedForwardLowering::experts_forward(TensorId normed, Dense* shared, Te
   ModuleBuilder::FusedScope fused(builder_, "fc2+gather+rs", fuses_experts_);
   const TensorId fc2_out = builder_.tensor("fc2", elements(rows_ * h));
   builder_.compute("fc2", grouped_gemm(local_experts_, rows_, h, expert_width_, plan_.precision), {fc2_in_}, {fc2_out});
-  return leave_experts({"unpermute", "combine", "combine_etp", "gather"}, fc2_out);
+  return leave_experts({"unpermute", "combine", "combine_etp", "gather"}, fc2_out,
+                       shares_exchange_ ? *shared_out : TensorId{-1});
 }
 
 TensorId FeedForwardLowering::backward(TensorId d_out) {
-  if (!feed_forward_.is_moe()) return dense_backward(dense_, d_out);
+  if (!feed_forward_.is_moe()) return dense_backward(dense_, d_out, -1);
   const double h = context_.hidden;
   const bool shared = feed_forward_.shared_width > 0;
   const ExchangeNames enter_names{"d_unpermute", "d_combine", "d_combine_etp", "d_gather"};
@@ -215,7 +228,7 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
   // What the gradients' exchange can hide: tokens dispatched again, the shared expert, SwiGLU again (Fig. 8b).
   auto run_beside = [&] {
     builder_.prefetch(ffn_in_);
-    if (shared) d_shared = dense_backward(dense_, d_out);
+    if (shared && !shares_exchange_) d_shared = dense_backward(dense_, d_out, -1);
     builder_.need(fc2_in_);
   };
   const TensorId d_fc2_in = builder_.tensor("d_fc2", elements(rows_ * expert_width_));
@@ -229,6 +242,7 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
     builder_.compute("d_fc2", grouped_gemm(local_experts_, rows_, expert_width_, h, plan_.precision), {d_fc2_out},
                      {d_fc2_in});
   }
+  if (shared && shares_exchange_) d_shared = dense_backward(dense_, d_out, gathered_);
   builder_.weight_gradient(
       "w_fc2", weight_gradient_gemm(local_experts_, rows_, h, expert_width_, plan_.grad_bytes, plan_.precision),
       {fc2_in_, d_fc2_out});
@@ -251,7 +265,8 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
           "w_fc1", weight_gradient_gemm(local_experts_, rows_, fc1_width_, h, plan_.grad_bytes, plan_.precision),
           {ffn_in_, d_fc1_out});
     }
-    d_normed = leave_experts({"d_permute", "d_dispatch", "d_dispatch_etp", "d_scatter"}, d_ffn_in);
+    d_normed = leave_experts({"d_permute", "d_dispatch", "d_dispatch_etp", "d_scatter"}, d_ffn_in,
+                             shares_exchange_ ? d_shared : TensorId{-1});
   }
   if (fuses_experts_) {
     builder_.weight_gradient(
@@ -260,7 +275,7 @@ TensorId FeedForwardLowering::backward(TensorId d_out) {
   }
   const TensorId d_router = router_backward(d_gates);
   d_normed = add("d_ffn_sum", d_normed, d_router);
-  return shared ? add("d_shared_sum", d_normed, d_shared) : d_normed;
+  return shared && !shares_exchange_ ? add("d_shared_sum", d_normed, d_shared) : d_normed;
 }
 
 }  // namespace msmoe

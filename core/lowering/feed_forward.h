@@ -33,15 +33,18 @@ class FeedForwardLowering {
     double width = 0;
     TensorId input = -1, fc1_out = -1, fc2_in = -1;
   };
-  TensorId dense_forward(Dense& dense, TensorId normed);
-  TensorId dense_backward(const Dense& dense, TensorId d_out);
+  // gathered: normed (d_out) of all tensor ranks, where an exchange of the routed experts brings it; then the result is
+  // this rank's partial sum over those tokens. -1: the layer exchanges by itself.
+  TensorId dense_forward(Dense& dense, TensorId normed, TensorId gathered);
+  TensorId dense_backward(const Dense& dense, TensorId d_out, TensorId gathered);
   void router_forward(TensorId normed);
   TensorId router_backward(TensorId d_gates);
   TensorId experts_forward(TensorId normed, Dense* shared, TensorId* shared_out);
   // -> [rows, h]. beside: emits what should run while the exchange is under way.
   TensorId enter_experts(const ExchangeNames& names, TensorId tokens, Recompute rebuilt_by,
                          const std::function<void()>& beside);
-  TensorId leave_experts(const ExchangeNames& names, TensorId rows);  // -> [shard_tokens, h]
+  // -> [shard_tokens, h]. shared_partial: the shared expert's, summed with the rows before the exchange; -1: none.
+  TensorId leave_experts(const ExchangeNames& names, TensorId rows, TensorId shared_partial);
   TensorId add(const char* name, TensorId a, TensorId b);
   Compute activation(double rows, double width, bool backward) const;
 
@@ -50,6 +53,7 @@ class FeedForwardLowering {
   ModuleBuilder& builder_;
   const Plan& plan_;
   bool all_gather_ = false;
+  bool shares_exchange_ = false;  // tensor-parallel shared experts use the routed ones' all-gather and reduce-scatter
   bool fuses_experts_ = false;  // exchanges are part of the expert GEMMs
   double local_experts_ = 0, expert_width_ = 0;
   double sent_rows_ = 0;      // shard_tokens * top_k: what this rank's tokens make
@@ -58,7 +62,7 @@ class FeedForwardLowering {
   double gathered_tokens_ = 0;
   double fc1_width_ = 0;  // gate and up side by side
   Dense dense_;
-  TensorId normed_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
+  TensorId normed_ = -1, gathered_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
 };
 
 }  // namespace msmoe

@@ -37,6 +37,7 @@ class LayerLowering {
  public:
   LayerLowering(const LayerContext& context, const LayerKind& kind)
       : builder_(context.builder),
+        replays_(context.plan.recompute == kRecomputeFull),
         size_(elements(context.shard_tokens * context.hidden)),
         attention_(context, kind.attention),
         feed_forward_(context, kind.feed_forward) {
@@ -62,6 +63,7 @@ class LayerLowering {
   }
 
   TensorId backward(TensorId d_out) {
+    if (replays_) builder_.replay_forward();
     const TensorId d_normed2 = feed_forward_.backward(d_out);
     builder_.need(residual_);
     const TensorId d_residual = builder_.tensor("d_ln2", size_);
@@ -75,6 +77,7 @@ class LayerLowering {
 
  private:
   ModuleBuilder& builder_;
+  bool replays_;
   Bytes size_;  // of [shard_tokens, h]
   AttentionLowering attention_;
   FeedForwardLowering feed_forward_;

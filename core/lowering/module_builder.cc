@@ -76,6 +76,12 @@ Compute permute(Bytes moved, int kernels) {
   return work;
 }
 
+Compute routing(Bytes moved, int kernels) {
+  Compute work = elementwise(moved, kernels);
+  work.kind = ComputeKind::kRouting;
+  return work;
+}
+
 ModuleBuilder::ModuleBuilder(const Plan& plan, ModuleKind kind, int layer_kind) : plan_(plan) {
   module_.kind = kind;
   module_.layer_kind = layer_kind;
@@ -201,6 +207,16 @@ void ModuleBuilder::prefetch(TensorId id) {
   }
 }
 
+void ModuleBuilder::replay_forward() {
+  assert(backward_);
+  for (const Operator& op : module_.forward) {
+    if (op.pass == Pass::kSync) continue;
+    for (const TensorId written : op.writes) rebuilt_[static_cast<std::size_t>(written)] = true;
+    module_.backward.push_back(op);
+    module_.backward.back().pass = Pass::kRecompute;
+  }
+}
+
 ModuleBuilder::FusedScope::FusedScope(ModuleBuilder& builder, const char* name, bool wanted)
     : builder_(builder), name_(name), active_(wanted), begin_(builder.operators().size()) {
   builder_.fusing_ = active_;
@@ -219,7 +235,10 @@ ModuleBuilder::FusedScope::~FusedScope() {
   Operator fused{.name = name_, .pass = first->pass};
   for (auto op = first; op != list.end(); ++op) {
     if (op->compute.flops.count > 0) fused.compute = op->compute;
-    if (is_transfer_only(*op)) fused.transfer = op->transfer;
+    if (is_transfer_only(*op)) {
+      fused.transfer = op->transfer;
+      fused.transfer_leads = fused.compute.kind == ComputeKind::kNone;
+    }
     for (const TensorId id : op->reads) {
       const bool inside = std::find(fused.writes.begin(), fused.writes.end(), id) != fused.writes.end();
       if (!inside) add_once(fused.reads, id);

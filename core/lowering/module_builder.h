@@ -42,6 +42,8 @@ class ModuleBuilder {
   bool in_backward() const { return backward_; }
   void need(TensorId id);
   void prefetch(TensorId id);
+  // The whole forward pass again, exchanges and all, as trainers do that checkpoint a layer.
+  void replay_forward();
 
   // While one lives, what is emitted is one fused operator, if wanted.
   class FusedScope {
@@ -92,5 +94,6 @@ Compute grouped_gemm(double groups, double rows, double n, double k, Precision p
 Compute weight_gradient_gemm(double groups, double rows, double n, double k, double grad_bytes, Precision precision);
 Compute elementwise(Bytes moved, int kernels = 1);
 Compute permute(Bytes moved, int kernels = 1);
+Compute routing(Bytes moved, int kernels);
 
 }  // namespace msmoe

@@ -36,7 +36,7 @@ class CostModelTest : public testing::Test {
   // Bytes that the operator keeps the NIC busy with, at the rate it reaches.
   double nic_bytes(Collective collective, GroupKind group, double bytes) const {
     const OperatorCost found = cost({}, {collective, group, {bytes}});
-    return found.share[kNic] * to_seconds(found.alone) * cluster.nic_per_gpu().count * kNicFraction;
+    return found.share[kNicOut] * to_seconds(found.alone) * cluster.nic_per_gpu().count * kNicFraction;
   }
   Compute attention(double tokens, double batch, bool backward) const {
     Compute work{.kind = backward ? ComputeKind::kAttentionBackward : ComputeKind::kAttention};
@@ -315,8 +315,8 @@ TEST_F(CostModelTest, SharesOfResources) {
   op.sms = 33;
   const OperatorCost transfer = CostModel(cluster, plan).cost(op);
   EXPECT_FLOAT_EQ(transfer.share[kSm], 0.25F);  // 33 of 132
-  EXPECT_NEAR(transfer.share[kNvlink], 700e6 / 360e9 / to_seconds(transfer.alone), 1e-6);
-  EXPECT_EQ(transfer.share[kNic], 0);
+  EXPECT_NEAR(transfer.share[kNvlinkOut], 700e6 / 360e9 / to_seconds(transfer.alone), 1e-6);
+  EXPECT_EQ(transfer.share[kNicOut], 0);
   EXPECT_EQ(cost(gemm(8192, 8192, 8192)).share[kSm], 1);
   EXPECT_EQ(cost(elementwise({1e9})).share[kSm], kElementwiseSmShare);
   for (const float share : cost(gemm(64, 64, 64)).share) {

@@ -238,7 +238,7 @@ TEST(ModuleTimes, CollectiveBesideSlowsWhatItShares) {
   DataShare half_of_sms{.share = {}, .holder = true, .time_ps = 1e12},
       nic{.share = {}, .holder = true, .time_ps = 3e12};
   half_of_sms.share[kSm] = 0.5F;
-  nic.share[kNic] = 1;
+  nic.share[kNicOut] = 1;
   const ModuleTimes slowed = time_module(module, costs, {half_of_sms}, {});
   const auto alone = static_cast<double>(slowed.forward);
   EXPECT_EQ(slowed.forward, costs.cost(module.forward[0]).alone.count());
@@ -262,9 +262,9 @@ TEST(ModuleTimes, CollectiveBesideIsSlowedByWhatItShares) {
   plan.gpus = plan.attention_degree = plan.ep = 8;
   const CostModel costs(cluster, plan);
   DataShare nvlink{.share = {}, .holder = true, .time_ps = 1e12};
-  nvlink.share[kNvlink] = 1;
+  nvlink.share[kNvlinkOut] = 1;
   const ModuleTimes times = time_module(module, costs, {nvlink}, {nvlink});
-  const double u = costs.cost(module.backward[0]).share[kNvlink];
+  const double u = costs.cost(module.backward[0]).share[kNvlinkOut];
   ASSERT_GT(u, 0.5);
   const auto alone = static_cast<double>(times.backward);
   EXPECT_NEAR(static_cast<double>(times.backward_beside_data.slot), alone * (1 + u), 2);
