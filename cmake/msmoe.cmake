@@ -40,12 +40,17 @@ endif()
 
 # The library of one folder: all its .cc files but main.cc, and all its headers, which are included from the root of
 # the repository ("core/plan.h") here and from include/msmoe where they are installed.
+# EXCLUDE names a folder inside it that is not part of the library.
 #   msmoe_library(planner DEPENDS msmoe_core msmoe_simulator)
 function(msmoe_library folder)
-  cmake_parse_arguments(arg "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(arg "" "EXCLUDE" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h)
   list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  if(arg_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX "/${folder}/${arg_EXCLUDE}/")
+    list(FILTER headers EXCLUDE REGEX "/${folder}/${arg_EXCLUDE}/")
+  endif()
   add_library(msmoe_${folder} STATIC ${sources})
   add_library(msmoe::${folder} ALIAS msmoe_${folder})
   target_sources(msmoe_${folder} PUBLIC FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${headers})

@@ -51,6 +51,8 @@ std::vector<Family> make_families() {
       {"mistral", kUntied + Defaults{{"num_key_value_heads", 8}, {"sliding_window", 4096}}, read_mistral},
       {"qwen2", kUntied + kQwenWindow + Defaults{{"num_key_value_heads", 32}}, read_qwen2},
       {"qwen3", kNoBias + kQwenWindow + Defaults{{"num_key_value_heads", 32}, {"head_dim", 128}}, read_qwen3},
+      {"nemotron", kNoBias + Defaults{{"mlp_bias", false}}, read_plain},
+      {"gpt_neox", kUntied + Defaults{{"attention_bias", true}, {"mlp_bias", true}}, read_plain},
       {"mixtral", kUntied + Defaults{{"num_key_value_heads", 8}, {"num_local_experts", 8}, {"num_experts_per_tok", 2}},
        read_mixtral},
       {"phimoe",

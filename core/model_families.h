@@ -22,7 +22,7 @@ const std::vector<Family>& model_families();
 
 // Families of core/model_families_*.cc.
 using ReadLayers = std::vector<LayerKind>(ModelConfig& config, Model& model, std::int64_t num_layers);
-ReadLayers read_llama, read_mistral, read_qwen2, read_qwen3;                           // dense
+ReadLayers read_llama, read_mistral, read_qwen2, read_qwen3, read_plain;               // dense
 ReadLayers read_mixtral, read_phimoe, read_olmoe, read_grok, read_dbrx, read_gpt_oss;  // every layer a mixture
 ReadLayers read_minimax_m2, read_megascale;
 ReadLayers read_qwen2_moe, read_qwen3_moe, read_deepseek, read_deepseek_v2, read_deepseek_v3;  // mixtures and dense

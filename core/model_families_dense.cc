@@ -1,4 +1,4 @@
-// Dense families: Llama, Mistral, Qwen2, Qwen3.
+// Dense families: Llama, Nemotron, GPT-NeoX, Mistral, Qwen2, Qwen3.
 #include "core/model_families.h"
 #include "core/model_parts.h"
 
@@ -23,6 +23,18 @@ std::vector<LayerKind> read_llama(ModelConfig& config, Model& model, std::int64_
   add_vectors(kind.attention, model, {.input_bias = bias, .output_bias = bias});
   if (config.boolean("mlp_bias")) kind.feed_forward.vector_parameters = 2 * kind.feed_forward.width + model.hidden;
   return uniform_layers(num_layers, kind);
+}
+
+// Nemotron and GPT-NeoX: no gate, so a layer has two matrices instead of Llama's three.
+std::vector<LayerKind> read_plain(ModelConfig& config, Model& model, std::int64_t num_layers) {
+  std::vector<LayerKind> layers = read_llama(config, model, num_layers);
+  for (LayerKind& kind : layers) {
+    if (kind.feed_forward.vector_parameters > 0) kind.feed_forward.vector_parameters -= kind.feed_forward.width;
+    kind.feed_forward.matrices = 2;
+    kind.norm_parameters = 4 * model.hidden;  // with biases
+  }
+  model.final_norm_parameters = 2 * model.hidden;
+  return layers;
 }
 
 std::vector<LayerKind> read_mistral(ModelConfig& config, Model& model, std::int64_t num_layers) {
