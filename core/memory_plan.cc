@@ -39,7 +39,7 @@ Bytes communicators(const Plan& plan) {
                                GroupKind::kDenseData, GroupKind::kExpertData, GroupKind::kWorld})
     if (group_of(kind, plan, 1).size > 1) total += kCommunicatorBuffers;
   if (plan.pp > 1) total += kCommunicatorBuffers;
-  const bool all_to_all = plan.dispatch == Dispatch::kAllToAll;
+  const bool all_to_all = plan.dispatch != Dispatch::kAllGather;
   if (all_to_all) total += kPeerBuffers * static_cast<double>(plan.ep - 1);
   return total;
 }

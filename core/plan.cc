@@ -54,7 +54,9 @@ std::string describe_plan(const Plan& plan) {
   text += fmt::format(", {} GPUs, {} sequences of {} a step, micro-batch {}", plan.gpus, plan.global_batch,
                       plan.seq_len, plan.micro_batch);
   if (plan.ep > 1 || plan.etp > 1)
-    text += plan.dispatch == Dispatch::kAllToAll ? ", all-to-all dispatch" : ", all-gather dispatch";
+    text += fmt::format(", {} dispatch", plan.dispatch == Dispatch::kAllToAll       ? "all-to-all"
+                                        : plan.dispatch == Dispatch::kNodeAllToAll ? "node-wise all-to-all"
+                                                                                    : "all-gather");
   text += fmt::format(", ZeRO-{}", plan.zero);
   if (plan.optimizer_offload) text += " offloaded";
   text += fmt::format(", recompute {}", recompute_name(plan.recompute));

@@ -25,7 +25,11 @@ enum class AttentionParallelism {
   kSequence,  // Ulysses: weights replicated, tokens split, heads split by all-to-all inside attention
   kContext,   // weights replicated, tokens split, keys and values passed round
 };
-enum class Dispatch { kAllToAll, kAllGather };  // kAllGather: all-gather + scatter ... gather + reduce-scatter
+enum class Dispatch {
+  kAllToAll,      // every copy of a token to its expert's rank
+  kNodeAllToAll,  // one copy to each node that has an expert of it, passed on inside the node (DeepEP, HybridEP)
+  kAllGather,     // all-gather + scatter ... gather + reduce-scatter
+};
 enum class PipelineSchedule { k1F1B, kInterleaved };
 enum class LossKind {
   kFull,     // all logits of a micro-batch at once, in fp32 beside bf16
@@ -73,6 +77,7 @@ inline constexpr Recompute kRecomputeFull =
 struct Software {
   std::string name;
   double kernel_time_scale = 1;  // multiplies the time of every compute operator
+  double attention_time_scale = 1;  // multiplies the time of attention beside that: FlashAttention-2, say
   double routing_seconds = 0;    // small kernels and gaps between launches around routing, per MoE layer and pass
   std::string source;
   bool operator==(const Software&) const = default;
@@ -109,7 +114,10 @@ struct Plan {
   bool overlap_grad_reduce = true;
   bool overlap_param_gather = true;
   bool overlap_p2p = true;
-  std::int64_t communication_sms = 20;  // that a communication kernel holds while it runs beside compute
+  std::int64_t communication_sms = 20;  // that a communication kernel holds while it runs beside compute; 0: copies
+                                        // by the copy engines, where a collective adds nothing
+  std::int64_t launch_queues = 8;       // CUDA_DEVICE_MAX_CONNECTIONS: streams that share one start in order of issue
+  bool cuda_graphs = false;             // passes are captured: the host launches a pass at once
 
   LossKind loss = LossKind::kChunked;
   WireFormat grad_wire = WireFormat::kBf16;

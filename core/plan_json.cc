@@ -91,6 +91,8 @@ void read_overlap(JsonObject object, Plan& plan) {
   plan.overlap_param_gather = object.boolean_or("param_gather", plan.overlap_param_gather);
   plan.overlap_p2p = object.boolean_or("p2p", plan.overlap_p2p);
   read_integer(object, "communication_sms", plan, &Plan::communication_sms);
+  read_integer(object, "launch_queues", plan, &Plan::launch_queues);
+  plan.cuda_graphs = object.boolean_or("cuda_graphs", plan.cuda_graphs);
   object.refuse_unknown_keys();
 }
 
@@ -130,6 +132,8 @@ void read_software(JsonObject& root, Plan& plan) {
   JsonObject object = root.object("software");
   plan.software.name = object.text("name");
   plan.software.kernel_time_scale = object.number("kernel_time_scale", {1 / kLargestTimeScale, kLargestTimeScale});
+  plan.software.attention_time_scale =
+      object.number_or("attention_time_scale", 1, {1 / kLargestTimeScale, kLargestTimeScale});
   plan.software.routing_seconds = object.number_or("routing_seconds", 0, {0, kLargestRoutingSeconds});
   plan.software.source = object.text_or("source", "");
   object.refuse_unknown_keys();
@@ -179,6 +183,7 @@ Json software_json(const Software& software) {
   if (is_known && find_software(software.name) == software) return software.name;
   return {{"name", software.name},
           {"kernel_time_scale", number(software.kernel_time_scale)},
+          {"attention_time_scale", number(software.attention_time_scale)},
           {"routing_seconds", number(software.routing_seconds)},
           {"source", software.source}};
 }
@@ -219,7 +224,9 @@ Json to_json(const Plan& plan) {
         {"grad_reduce", plan.overlap_grad_reduce},
         {"param_gather", plan.overlap_param_gather},
         {"p2p", plan.overlap_p2p},
-        {"communication_sms", plan.communication_sms}}},
+        {"communication_sms", plan.communication_sms},
+        {"launch_queues", plan.launch_queues},
+        {"cuda_graphs", plan.cuda_graphs}}},
       {"wire",
        {{"gradients", choice_name(kGradWireChoices, plan.grad_wire)},
         {"activations", choice_name(kActWireChoices, plan.act_wire)}}},

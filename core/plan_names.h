@@ -23,6 +23,7 @@ inline constexpr std::array kAttentionChoices = {Choice<AttentionParallelism>{At
                                                  Choice<AttentionParallelism>{AttentionParallelism::kSequence, "sp"},
                                                  Choice<AttentionParallelism>{AttentionParallelism::kContext, "cp"}};
 inline constexpr std::array kDispatchChoices = {Choice<Dispatch>{Dispatch::kAllToAll, "a2a"},
+                                                Choice<Dispatch>{Dispatch::kNodeAllToAll, "deepep"},
                                                 Choice<Dispatch>{Dispatch::kAllGather, "ag_rs"}};
 inline constexpr std::array kScheduleChoices = {
     Choice<PipelineSchedule>{PipelineSchedule::k1F1B, "1f1b"},
@@ -107,6 +108,7 @@ inline constexpr std::array kIntegerBounds = {
     IntegerBounds{"pp", &Plan::pp, 1, kLargestDegree},
     IntegerBounds{"vpp", &Plan::vpp, 1, kLargestDegree},
     IntegerBounds{"communication_sms", &Plan::communication_sms, 0, 1024},
+    IntegerBounds{"launch_queues", &Plan::launch_queues, 1, 32},
 };
 constexpr const IntegerBounds& bounds_of(std::int64_t Plan::*member) {
   const IntegerBounds* found = nullptr;

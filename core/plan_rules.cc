@@ -215,7 +215,8 @@ bool all_hold(const RuleCase& c, std::index_sequence<kIndex...>) {
 // ---- Numbers in range, without which no other rule can be evaluated
 
 bool scale_in_range(const Software& software) {
-  return software.kernel_time_scale >= 1 / kLargestTimeScale && software.kernel_time_scale <= kLargestTimeScale &&
+  const auto in_range = [](double scale) { return scale >= 1 / kLargestTimeScale && scale <= kLargestTimeScale; };
+  return in_range(software.kernel_time_scale) && in_range(software.attention_time_scale) &&
          software.routing_seconds >= 0 && software.routing_seconds <= kLargestRoutingSeconds;
 }
 
@@ -251,9 +252,10 @@ std::vector<Violation> numbers_out_of_range(const Plan& plan) {
     add("zero", fmt::format("zero={} is out of range; use 0 to {}", plan.zero, kLargestZero));
   if (!scale_in_range(plan.software))
     add("software",
-        fmt::format("kernel_time_scale={} or routing_seconds={} is out of range; use {} to {}, and 0 to {}",
-                    plan.software.kernel_time_scale, plan.software.routing_seconds, 1 / kLargestTimeScale,
-                    kLargestTimeScale, kLargestRoutingSeconds));
+        fmt::format("kernel_time_scale={}, attention_time_scale={} or routing_seconds={} is out of range; use {} to {} "
+                    "for scales, and 0 to {}",
+                    plan.software.kernel_time_scale, plan.software.attention_time_scale, plan.software.routing_seconds,
+                    1 / kLargestTimeScale, kLargestTimeScale, kLargestRoutingSeconds));
   return violations;
 }
 
@@ -275,7 +277,7 @@ std::string megatron_overlap_faults(const Model& model, const Plan& plan) {
     faults.emplace_back("no full recomputation");
   else if (contains(plan.recompute, Recompute::kDispatch) || contains(plan.recompute, Recompute::kExpert))
     faults.emplace_back("no recomputation of the MoE layer");
-  if (plan.dispatch != Dispatch::kAllToAll) faults.emplace_back("dispatch=a2a");
+  if (plan.dispatch == Dispatch::kAllGather) faults.emplace_back("dispatch=a2a or deepep");
   if (model.predict_layers > 1) faults.push_back(fmt::format("one prediction layer, not {}", model.predict_layers));
   if (plan.pp > 1 && plan.vpp == 1) faults.push_back(fmt::format("VPP above 1 with PP={}", plan.pp));
   return join(faults);

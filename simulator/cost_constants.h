@@ -10,6 +10,10 @@ inline constexpr double kGemmPeakFraction = 0.77;
 // fp8: DeepGEMM on H800, 4096 x 7168 x 16384: 1358 of 1979 TFLOP/s; grouped 4 x 8192 rows, 4096 x 7168: 1297
 // (https://github.com/deepseek-ai/DeepGEMM, first README).
 inline constexpr double kGemmPeakFractionFp8 = 0.71;
+// Bytes moved to quantize an element of a GEMM's left operand. Rows that were permuted to experts are read in bf16 and
+// written in fp8. Elsewhere the norm, activation or their backward before it writes fp8 in place of bf16, and only its
+// transpose for the weight gradient comes on top (as Transformer Engine does; assumed).
+inline constexpr double kQuantizeRowsBytes = 3, kQuantizeBytes = 1;
 // A tile fills and drains its pipeline once: k / (k + this). cuBLAS and CUTLASS keep 3 to 4 stages of depth 64.
 inline constexpr double kGemmDepthOverhead = 256;
 // A grouped GEMM first lays out its problems, in kernels of their own.

@@ -95,12 +95,15 @@ CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const 
   }
   result.total = std::max(arithmetic, result.memory) + kKernelSeconds * work.kernels;
   if (work.precision == Precision::kFp8) {
-    // Operands are quantized first: bf16 read and fp8 written, one more kernel.
-    const double quantize = static_cast<double>(work.m) * static_cast<double>(work.k) * 3 / hbm_rate;
+    // The left operand is quantized first, in one more kernel.
+    const double bytes = work.kind == ComputeKind::kGroupedGemm ? kQuantizeRowsBytes : kQuantizeBytes;
+    const double quantize = static_cast<double>(work.m) * static_cast<double>(work.k) * bytes / hbm_rate;
     result.total += quantize + kKernelSeconds;
     result.memory += quantize;
   }
   result.total *= plan_.software.kernel_time_scale;
+  const bool attends = work.kind == ComputeKind::kAttention || work.kind == ComputeKind::kAttentionBackward;
+  if (attends) result.total *= plan_.software.attention_time_scale;
   if (work.kind == ComputeKind::kRouting) result.total += plan_.software.routing_seconds;
   return result;
 }
@@ -241,7 +244,7 @@ OperatorCost CostModel::cost(const Operator& op) const {
   result.share[kNicOut] = share(transfer.nic, alone);
   result.share[kNicIn] = receives ? result.share[kNicOut] : 0;
   if (transfer.by_copy_engine) result.share[kCopyEngine] = 1;
-  result.issue = seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
+  result.issue = plan_.cuda_graphs ? Duration{} : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
                          (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
   return result;
 }

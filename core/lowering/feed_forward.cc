@@ -1,6 +1,30 @@
 #include "core/lowering/feed_forward.h"
 
+#include <algorithm>
+
 namespace msmoe {
+namespace {
+
+// The chance that some of a token's top_k experts, drawn without repetition from `among`, are of a certain `part`.
+double chance_of_any(double among, double part, double top_k) {
+  double none = 1;
+  for (double drawn = 0; drawn < top_k; ++drawn) none *= std::max(0.0, among - part - drawn) / (among - drawn);
+  return 1 - none;
+}
+
+// How many of `places` that share the experts evenly hold some of a token's. Group-limited routing
+// (DeepSeek-V2, arXiv 2405.04434, section 2.2.2) draws from some of the groups only.
+double distinct_places(const FeedForward& ffn, double places) {
+  const auto experts = static_cast<double>(ffn.experts), top_k = static_cast<double>(ffn.top_k);
+  const auto groups = static_cast<double>(ffn.expert_groups);
+  const double open = ffn.expert_groups > 1 ? static_cast<double>(ffn.groups_per_token) / groups : 1;
+  const double part = experts / places;
+  // A place inside one group is open or shut with it; a place of several groups has its share of them open.
+  return places >= groups ? places * open * chance_of_any(experts * open, part, top_k)
+                          : places * chance_of_any(experts * open, part * open, top_k);
+}
+
+}  // namespace
 
 FeedForwardLowering::FeedForwardLowering(const LayerContext& context, const FeedForward& feed_forward)
     : context_(context), feed_forward_(feed_forward), builder_(context.builder), plan_(context.plan) {
@@ -20,6 +44,17 @@ FeedForwardLowering::FeedForwardLowering(const LayerContext& context, const Feed
   rows_ = received_rows_ * etp;
   gathered_tokens_ = context.shard_tokens * ep * etp;
   fc1_width_ = expert_width_ * static_cast<double>(feed_forward.matrices - 1);
+  if (plan_.dispatch == Dispatch::kNodeAllToAll && plan_.ep > 1) wires_ = dispatch_wires();
+}
+
+// One copy of a token goes to each other node over the network, and one to each other rank of a node over NVLink,
+// where the payload counts one for each of its top_k experts.
+WireParts FeedForwardLowering::dispatch_wires() const {
+  const Group group = group_of(GroupKind::kExpert, plan_, context_.gpus_per_node);
+  const auto nodes = static_cast<double>(group.nodes()), local = static_cast<double>(group.ranks_per_node);
+  const auto top_k = static_cast<double>(feed_forward_.top_k);
+  return {.nvlink = distinct_places(feed_forward_, static_cast<double>(plan_.ep)) * (local - 1) / local / top_k,
+          .nic = distinct_places(feed_forward_, nodes) * (nodes - 1) / nodes / top_k};
 }
 
 // SwiGLU reads gate and up and writes their product; backward reads both and the gradient and writes two.
@@ -147,7 +182,7 @@ TensorId FeedForwardLowering::enter_experts(const ExchangeNames& names, TensorId
   builder_.compute(names.permute, permute(elements((context_.shard_tokens + sent_rows_) * h)), {tokens}, {x});
   if (plan_.ep > 1) {
     x = context_.exchange(names.exchange, Collective::kAllToAll, GroupKind::kExpert, received_rows_ * h, x,
-                          builder_.tensor(names.exchange, elements(received_rows_ * h), rebuilt_by));
+                          builder_.tensor(names.exchange, elements(received_rows_ * h), rebuilt_by), wires_);
   }
   if (plan_.etp > 1) {
     x = context_.exchange(names.tensor_exchange, Collective::kAllGather, GroupKind::kExpertTensor, rows_ * h, x,
@@ -184,7 +219,7 @@ TensorId FeedForwardLowering::leave_experts(const ExchangeNames& names, TensorId
   }
   if (plan_.ep > 1) {
     x = context_.exchange(names.exchange, Collective::kAllToAll, GroupKind::kExpert, received_rows_ * h, x,
-                          builder_.tensor(names.exchange, elements(sent_rows_ * h)));
+                          builder_.tensor(names.exchange, elements(sent_rows_ * h)), wires_);
   }
   return builder_.compute(names.permute, permute(elements((sent_rows_ + context_.shard_tokens) * h)), {x},
                           {builder_.tensor(names.permute, tokens_size)});

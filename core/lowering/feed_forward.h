@@ -47,6 +47,7 @@ class FeedForwardLowering {
   TensorId leave_experts(const ExchangeNames& names, TensorId rows, TensorId shared_partial);
   TensorId add(const char* name, TensorId a, TensorId b);
   Compute activation(double rows, double width, bool backward) const;
+  WireParts dispatch_wires() const;
 
   const LayerContext& context_;
   const FeedForward& feed_forward_;
@@ -61,6 +62,7 @@ class FeedForwardLowering {
   double rows_ = 0;           // that this rank's experts work on
   double gathered_tokens_ = 0;
   double fc1_width_ = 0;  // gate and up side by side
+  WireParts wires_;  // of the all-to-alls
   Dense dense_;
   TensorId normed_ = -1, gathered_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
 };

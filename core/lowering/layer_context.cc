@@ -10,14 +10,15 @@ constexpr double kFp8WireBytes = 1 + 4.0 / 128;
 }  // namespace
 
 TensorId LayerContext::exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x,
-                                TensorId out) const {
-  if (plan.act_wire != WireFormat::kFp8) {
-    return builder.transfer(name, collective, group, elements(count), {x}, {out});
-  }
+                                TensorId out, WireParts wires) const {
+  const auto transfer_of = [&](Bytes payload) {
+    return Transfer{collective, group, payload, payload * wires.nvlink, payload * wires.nic};
+  };
+  if (plan.act_wire != WireFormat::kFp8) return builder.transfer(name, transfer_of(elements(count)), {x}, {out});
   const Bytes wire{count * kFp8WireBytes};
   const TensorId quantized = builder.tensor("quantized", wire, kRecomputeFull);
   builder.compute("quantize", elementwise(builder.size_of(x) + wire), {x}, {quantized});
-  return builder.transfer(name, collective, group, wire, {quantized}, {out});
+  return builder.transfer(name, transfer_of(wire), {quantized}, {out});
 }
 
 TensorId LayerContext::gather_tokens(const char* name, TensorId x, double width, Recompute rebuilt_by) const {

@@ -9,6 +9,11 @@
 
 namespace msmoe {
 
+// Of an exchange's payload, what a rank sends over each wire; both 0: what the collective sends.
+struct WireParts {
+  double nvlink = 0, nic = 0;
+};
+
 struct LayerContext {
   LayerContext(const Model& m, const Plan& p, const LoweringOptions& options, ModuleBuilder& b)
       : model(m), plan(p), builder(b), imbalance(options.imbalance), gpus_per_node(options.gpus_per_node) {
@@ -40,8 +45,8 @@ struct LayerContext {
   // Sums partial [context_tokens, width] over the tensor ranks and keeps this rank's tokens.
   TensorId scatter_tokens(const char* name, TensorId x, double width) const;
   // An exchange in the plan's activation wire format. count: elements of the payload.
-  TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x,
-                    TensorId out) const;
+  TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x, TensorId out,
+                    WireParts wires = {}) const;
 };
 
 }  // namespace msmoe

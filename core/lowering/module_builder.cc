@@ -128,10 +128,10 @@ TensorId ModuleBuilder::compute(const char* name, const Compute& work, std::vect
   return emit(std::move(op));
 }
 
-TensorId ModuleBuilder::transfer(const char* name, Collective collective, GroupKind group, Bytes payload,
-                                 std::vector<TensorId> reads, std::vector<TensorId> writes) {
+TensorId ModuleBuilder::transfer(const char* name, const Transfer& wires, std::vector<TensorId> reads,
+                                 std::vector<TensorId> writes) {
   Operator op{.name = name};
-  op.transfer = {collective, group, payload};
+  op.transfer = wires;
   if (plan_.in_layer_overlap != InLayerOverlap::kNone) op.stream = Stream::kCommunication;
   op.sms = plan_.communication_sms;
   op.reads = std::move(reads);

@@ -29,8 +29,7 @@ class ModuleBuilder {
 
   // Adds an operator to the pass under way and returns what it writes first.
   TensorId compute(const char* name, const Compute& work, std::vector<TensorId> reads, std::vector<TensorId> writes);
-  TensorId transfer(const char* name, Collective collective, GroupKind group, Bytes payload,
-                    std::vector<TensorId> reads, std::vector<TensorId> writes);
+  TensorId transfer(const char* name, const Transfer& wires, std::vector<TensorId> reads, std::vector<TensorId> writes);
   // Compute and transfer proceed together by nature (ring attention), whatever the plan's overlap.
   TensorId compute_and_transfer(const char* name, const Compute& work, const Transfer& wires,
                                 std::vector<TensorId> reads, std::vector<TensorId> writes);
