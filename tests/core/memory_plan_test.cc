@@ -43,8 +43,8 @@ double walk(const Sample& sample, const Plan& plan, std::int64_t stage) {
       kept[static_cast<std::size_t>(chunk)] += sample.contents.count(chunk * plan.pp + stage, module) *
                                                sample.modules[static_cast<std::size_t>(module)].kept.count;
   double held = 0, worst = 0;
-  for (const Slot& slot : stage_slots(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches())) {
-    held += (slot.backward ? -1 : 1) * kept[static_cast<std::size_t>(slot.chunk)];
+  for (const Slot& slot : stage_slots(pipeline_shape(plan), stage)) {
+    held += (slot.kind == SlotKind::kBackward ? -1 : 1) * kept[static_cast<std::size_t>(slot.chunk)];
     worst = std::max(worst, held);
   }
   return worst;
