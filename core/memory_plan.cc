@@ -99,16 +99,18 @@ double activations_of_parted(const PipelineShape& shape, const double* chunk_kep
   return worst;
 }
 
-// Bytes that a module needs beside what is kept, in the worst of the slots it is in.
+// Bytes that modules need beside what is kept, in the worst slot. The head runs alone in merged slots, too.
 struct Workspace {
   Bytes layers, head;
 
   void add(const ModuleMemory& module, const PipelineShape& shape) {
+    const Bytes module_backward = std::max(module.backward_peak, module.input_peak);
     Bytes& peak = module.kind == ModuleKind::kHead ? head : layers;
-    peak = std::max({peak, module.forward_peak, module.backward_peak, module.input_peak});
+    peak = std::max({peak, module.forward_peak, module_backward});
+    if (!shape.has_merged_slots() || module.kind == ModuleKind::kHead) return;
     forward = std::max(forward, module.forward_peak);
-    backward = std::max(backward, std::max(module.backward_peak, module.input_peak));
-    if (shape.has_merged_slots() && module.kind != ModuleKind::kHead) layers = std::max(layers, forward + backward);
+    backward = std::max(backward, module_backward);
+    layers = std::max(layers, forward + backward);
   }
 
  private:

@@ -17,6 +17,7 @@ constexpr std::size_t kMostParetoPlans = 12;
 // A step of the Pareto set that saves less memory than this is not worth a line.
 constexpr double kParetoMemoryStep = 0.98;
 constexpr std::size_t kNearMissesPerMesh = 1, kNearMisses = 4;
+constexpr std::size_t kPlansUnderOtherSchedules = 24;
 // Plans that need more than this many times the GPU's memory are not near.
 constexpr double kNearMemory = 1.25;
 
@@ -263,10 +264,16 @@ class Search {
   }
 
   void find_other_schedules() {
+    std::vector<Scored> reported = result_.best;
+    reported.insert(reported.end(), result_.pareto.begin(), result_.pareto.end());
+    for (const Alternative& alternative : result_.alternatives) reported.push_back(alternative.best);
+    std::stable_sort(reported.begin(), reported.end(),
+                     [](const Scored& a, const Scored& b) { return a.step < b.step; });
     std::vector<Plan> plans;
-    for (const auto* list : {&result_.best, &result_.pareto})
-      for (const Scored& one : *list) plans.push_back(one.plan);
-    for (const Alternative& alternative : result_.alternatives) plans.push_back(alternative.best.plan);
+    for (const Scored& one : reported) {
+      if (plans.size() == kPlansUnderOtherSchedules) break;
+      if (std::find(plans.begin(), plans.end(), one.plan) == plans.end()) plans.push_back(one.plan);
+    }
     result_.other_schedules = other_schedules(question_, plans);
   }
 

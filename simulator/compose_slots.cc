@@ -155,43 +155,46 @@ void SlotComposer::finish_step() {
   }
 }
 
+namespace {
+
+// The least that a stage needs from the start of the step to the end of its last reduction.
+std::int64_t least_stage_time(const PipelineTimes& times, const PipelineShape& shape, std::int64_t stage,
+                              const std::vector<Slot>& slots) {
+  std::int64_t gathers = 0, reductions = 0, work = 0;
+  std::int64_t least_reduction = std::numeric_limits<std::int64_t>::max();
+  for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+    const auto v = static_cast<std::size_t>(shape.virtual_stage(stage, chunk));
+    gathers += times.gather[v];
+    reductions += times.reduce[v];
+    least_reduction = std::min(least_reduction, times.reduce[v]);
+  }
+  for (const Slot& slot : slots) work += times.slot(stage, slot).alone;
+  // Every stage starts with a forward of the first micro-batch that reaches it, which no stage before merges.
+  const std::int64_t first = shape.virtual_stage(stage, slots.front().chunk);
+  std::int64_t arrival = 0;
+  for (std::int64_t v = 0; v < first; ++v)
+    arrival += times.forward[static_cast<std::size_t>(v)] + (shape.sends(v) ? times.send : 0);
+  arrival = std::max(arrival, times.overlap_param_gather ? times.gather[static_cast<std::size_t>(first)] : gathers);
+  return arrival + work + (times.overlap_grad_reduce ? least_reduction : reductions);
+}
+
+}  // namespace
+
 std::int64_t lower_bound_of_slots_ps(const PipelineTimes& times) {
   const PipelineShape shape = times.shape();
-  const std::int64_t send = shape.pp > 1 ? times.send : 0;
-  const std::int64_t hold = times.overlap_p2p ? 0 : send;
   std::int64_t bound = 0, there_and_back = 0;
   for (std::int64_t stage = 0; stage < shape.pp; ++stage) {
-    std::int64_t work = 0, gathers = 0, reductions = 0;
-    std::int64_t least_reduction = std::numeric_limits<std::int64_t>::max();
-    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
-      const auto v = static_cast<std::size_t>(shape.virtual_stage(stage, chunk));
-      gathers += times.gather[v];
-      reductions += times.reduce[v];
-      least_reduction = std::min(least_reduction, times.reduce[v]);
-    }
     const std::vector<Slot> slots = stage_slots(shape, stage);
+    bound = std::max(bound, least_stage_time(times, shape, stage, slots));
     for (const Slot& slot : slots) {
-      const std::int64_t alone = times.slot(stage, slot).alone;
-      work += alone;
       const std::int64_t v = shape.virtual_stage(stage, slot.chunk);
       const std::int64_t gradient_v = shape.virtual_stage(stage, slot.gradient_chunk());
-      const bool sends_forward = slot.runs_forward() && v + 1 < shape.virtual_stages() && shape.sends(v);
-      const bool sends_backward = slot.makes_input_gradients() && gradient_v > 0 && shape.sends(gradient_v - 1);
-      const bool is_last = &slot == &slots.back();
-      if (!is_last) work += hold * ((sends_forward ? 1 : 0) + (sends_backward ? 1 : 0));
-      if (slot.runs_forward() && slot.micro_batch == 0) there_and_back += alone + (sends_forward ? send : 0);
+      const std::int64_t alone = times.slot(stage, slot).alone;
+      if (slot.runs_forward() && slot.micro_batch == 0)
+        there_and_back += alone + (v + 1 < shape.virtual_stages() && shape.sends(v) ? times.send : 0);
       if (slot.makes_input_gradients() && slot.gradient_micro_batch() == 0)
-        there_and_back += alone + (sends_backward ? send : 0);
+        there_and_back += alone + (gradient_v > 0 && shape.sends(gradient_v - 1) ? times.send : 0);
     }
-    // The stage's first slot is a forward of a chunk-0 or DualPipe's nearer end.
-    const Slot& first = slots.front();
-    std::int64_t arrival = 0;
-    for (std::int64_t v = 0; v < shape.virtual_stage(stage, first.chunk); ++v) {
-      arrival += times.forward[static_cast<std::size_t>(v)] + (shape.sends(v) ? send : 0);
-    }
-    const auto first_v = static_cast<std::size_t>(shape.virtual_stage(stage, first.chunk));
-    arrival = std::max(arrival, times.overlap_param_gather ? times.gather[first_v] : gathers);
-    bound = std::max(bound, arrival + work + (times.overlap_grad_reduce ? least_reduction : reductions));
   }
   return std::max(bound, there_and_back) + times.norm +
          *std::max_element(times.optimizer.begin(), times.optimizer.end());
