@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/group.h"
+#include "core/lowering/merge.h"
 #include "core/plan_names.h"
 #include "core/schedule.h"
 
@@ -48,12 +49,12 @@ Bytes communicators(const Plan& plan) {
 // forward P + i and then removes backward i; forwards visit the chunks upwards in rounds of g, backwards downwards. The
 // sum is linear in i between the ends of the chunks' turns, so only those need a look, over one period of g * vpp and
 // over the last round where it is a shorter one.
-double activations_in_flight(const Plan& plan, const double* chunk_kept, std::int64_t in_flight) {
-  const std::int64_t vpp = plan.vpp;
+double activations_in_flight(const PipelineShape& shape, const double* chunk_kept, std::int64_t in_flight) {
+  const std::int64_t vpp = shape.vpp;
   if (std::all_of(chunk_kept, chunk_kept + vpp, [&](double kept) { return kept == chunk_kept[0]; }))
     return chunk_kept[0] * static_cast<double>(in_flight);
-  const std::int64_t m = plan.micro_batches();
-  const std::int64_t group = round_size(plan.pp, m), period = group * vpp;
+  const std::int64_t m = shape.micro_batches;
+  const std::int64_t group = round_size(shape.pp, m), period = group * vpp;
   const std::int64_t rest = m % group, whole = (m - rest) * vpp;  // micro-batches of a shorter round, slots before it
   auto visits = [&](std::int64_t slots, std::int64_t position) {
     if (slots > whole) return m - rest + std::clamp<std::int64_t>(slots - whole - position * rest, 0, rest);
@@ -82,6 +83,40 @@ double activations_in_flight(const Plan& plan, const double* chunk_kept, std::in
   return worst;
 }
 
+// The same where input gradients leave `held` of `kept` behind until the weight gradients: a walk through the slots.
+double activations_of_parted(const PipelineShape& shape, const double* chunk_kept, const double* chunk_held,
+                             std::int64_t stage) {
+  double now = 0, worst = 0;
+  for (const Slot& slot : stage_slots(shape, stage)) {
+    if (slot.runs_forward()) worst = std::max(worst, now += chunk_kept[slot.chunk]);
+    const auto chunk = static_cast<std::size_t>(slot.gradient_chunk());
+    if (slot.kind == SlotKind::kBackwardInput) {
+      worst = std::max(worst, now += chunk_held[chunk] - chunk_kept[chunk]);
+    } else if (slot.makes_weight_gradients()) {
+      now -= slot.kind == SlotKind::kBackwardWeight ? chunk_held[chunk] : chunk_kept[chunk];
+    }
+  }
+  return worst;
+}
+
+// Bytes that modules need beside what is kept, in the worst slot. The head runs alone in merged slots, too.
+struct Workspace {
+  Bytes layers, head;
+
+  void add(const ModuleMemory& module, const PipelineShape& shape) {
+    const Bytes module_backward = std::max(module.backward_peak, module.input_peak);
+    Bytes& peak = module.kind == ModuleKind::kHead ? head : layers;
+    peak = std::max({peak, module.forward_peak, module_backward});
+    if (!shape.has_merged_slots() || module.kind == ModuleKind::kHead) return;
+    forward = std::max(forward, module.forward_peak);
+    backward = std::max(backward, module_backward);
+    layers = std::max(layers, forward + backward);
+  }
+
+ private:
+  Bytes forward, backward;
+};
+
 }  // namespace
 
 const char* memory_row_name(MemoryRow row) {
@@ -91,8 +126,13 @@ const char* memory_row_name(MemoryRow row) {
   return kNames[static_cast<std::size_t>(row)];
 }
 
-ModuleMemory summarize(const Module& module) {
-  return {module.kind, module.parameters, module.kept, module.forward_peak, module.backward_peak};
+ModuleMemory summarize(const Module& module, bool parted) {
+  ModuleMemory memory{module.kind, module.parameters, module.kept, module.forward_peak, module.backward_peak, {}, {}};
+  if (!parted) return memory;
+  const PartedMemory more = parted_memory(module);
+  memory.held = more.held;
+  memory.input_peak = more.input_peak;
+  return memory;
 }
 
 Contents contents_of(const Model& model, const Plan& plan) {
@@ -123,12 +163,14 @@ Bytes StageMemory::total() const { return std::max(steady_peak(), resume_peak); 
 StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
                          const std::vector<ModuleMemory>& modules, std::int64_t stage) {
   assert(plan.vpp <= kMostChunks);
-  std::array<double, kMostChunks> chunk_kept{};
+  const PipelineShape shape = pipeline_shape(plan);
+  std::array<double, kMostChunks> chunk_kept{}, chunk_held{};
   ModuleParameters parameters, largest;
-  Bytes layer_peak, head_peak;
-  for (std::int64_t chunk = 0; chunk < plan.vpp; ++chunk) {
+  Workspace workspace;
+  for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+    const std::int64_t v = shape.virtual_stage(stage, chunk);
     for (int module_idx = 0; module_idx < contents.num_modules; ++module_idx) {
-      const int count = contents.count(chunk * plan.pp + stage, module_idx);
+      const int count = contents.count(v, module_idx);
       if (count == 0) continue;
       const ModuleMemory& module = modules[static_cast<std::size_t>(module_idx)];
       parameters.dense += count * module.parameters.dense;
@@ -136,8 +178,8 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
       largest.dense = std::max(largest.dense, module.parameters.dense);
       largest.expert = std::max(largest.expert, module.parameters.expert);
       chunk_kept[static_cast<std::size_t>(chunk)] += count * module.kept.count;
-      Bytes& peak = module.kind == ModuleKind::kHead ? head_peak : layer_peak;
-      peak = std::max({peak, module.forward_peak, module.backward_peak});
+      chunk_held[static_cast<std::size_t>(chunk)] += count * module.held.count;
+      workspace.add(module, shape);
     }
   }
 
@@ -149,10 +191,12 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
   const Bytes states = per_rank(plan, parameters, state_bytes, plan.zero >= 1);
   memory[MemoryRow::kOptimizer] = plan.optimizer_offload ? Bytes{} : states;
   memory.host = plan.optimizer_offload ? states : Bytes{};
-  memory.in_flight = peak_in_flight(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches());
-  memory[MemoryRow::kActivations] = {activations_in_flight(plan, chunk_kept.data(), memory.in_flight)};
-  memory[MemoryRow::kWorkspace] = layer_peak;
-  memory[MemoryRow::kLogits] = std::max(Bytes{}, head_peak - layer_peak);
+  memory.in_flight = peak_in_flight(shape, stage);
+  memory[MemoryRow::kActivations] = {shape.parts_backward()
+                                         ? activations_of_parted(shape, chunk_kept.data(), chunk_held.data(), stage)
+                                         : activations_in_flight(shape, chunk_kept.data(), memory.in_flight)};
+  memory[MemoryRow::kWorkspace] = workspace.layers;
+  memory[MemoryRow::kLogits] = std::max(Bytes{}, workspace.head - workspace.layers);
   const double whole_bytes = (plan.zero >= 3 ? weight_bytes : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
   memory[MemoryRow::kGathered] = per_rank(plan, sharded_part(plan, largest), 2 * whole_bytes, false);
   memory[MemoryRow::kCommunication] = communicators(plan);
@@ -188,7 +232,7 @@ MemoryReport plan_memory(const Model& model, const Cluster& cluster, const Progr
       case ModuleKind::kHead: index += 1; break;
       case ModuleKind::kPredict: index += 2; break;
     }
-    modules[index] = summarize(module);
+    modules[index] = summarize(module, !pipeline_shape(program.plan).is_plain());
   }
   return plan_memory(cluster, program.plan, contents_of(model, program.plan), modules);
 }

@@ -2,7 +2,7 @@
 //
 //   weights, gradients, optimizer   bytes per parameter, divided by the ranks that share them under ZeRO
 //   activations                     what one micro-batch keeps in a chunk * (chunk, micro-batch) pairs in flight
-//   workspace                       the worst module's transient tensors, forward or backward
+//   workspace                       the worst module's transient tensors, forward or backward, or both where merged
 //
 // A module's kept and transient bytes come from the lifetimes of its tensors (core/lowering/module_builder.h), the
 // pairs in flight from the schedule (core/schedule.h). All ranks of a stage are alike; expert imbalance enters through
@@ -39,8 +39,10 @@ struct ModuleMemory {
   ModuleKind kind = ModuleKind::kLayer;
   ModuleParameters parameters;
   Bytes kept, forward_peak, backward_peak;
+  Bytes held, input_peak;  // core/lowering/merge.h; of modules whose backward is parted or merged
 };
-ModuleMemory summarize(const Module& module);
+// parted: with what schedules other than the plain ones (core/schedule.h) need to know, too.
+ModuleMemory summarize(const Module& module, bool parted);
 
 // For each virtual stage, how many of each module it holds: counts[virtual stage * num_modules + module].
 struct Contents {
@@ -68,7 +70,7 @@ struct StageMemory {
   Bytes states() const;  // weights, gradients and optimizer states
 };
 
-// REQUIRES a valid plan. No allocation: planners call it millions of times.
+// REQUIRES a valid plan. No allocation for plain schedules: planners call it millions of times.
 StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Contents& contents,
                          const std::vector<ModuleMemory>& modules, std::int64_t stage);
 

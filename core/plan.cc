@@ -23,6 +23,10 @@ std::string degrees(const Plan& plan) {
   add("ETP", plan.etp);
   add("PP", plan.pp);
   add("VPP", plan.vpp);
+  if (plan.schedule > PipelineSchedule::kInterleaved)
+    text += fmt::format(" {}", choice_name(kScheduleChoices, plan.schedule));
+  if (plan.merge_passes) text += " merged";
+  if (plan.delay_weight_gradients) text += " delayed-w";
   return text + " DP" + plan_field(plan, "dp");
 }
 

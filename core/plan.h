@@ -30,7 +30,7 @@ enum class Dispatch {
   kNodeAllToAll,  // one copy to each node that has an expert of it, passed on inside the node (DeepEP, HybridEP)
   kAllGather,     // all-gather + scatter ... gather + reduce-scatter
 };
-enum class PipelineSchedule { k1F1B, kInterleaved };
+enum class PipelineSchedule { k1F1B, kInterleaved, kZbH1, kZbV, kDualPipe };  // core/schedule.h
 enum class LossKind {
   kFull,     // all logits of a micro-batch at once, in fp32 beside bf16
   kChunked,  // head and loss over kLossChunkTokens tokens at a time; logits are never kept
@@ -105,9 +105,13 @@ struct Plan {
   std::int64_t pp = 1;
   std::int64_t vpp = 1;  // model chunks per stage
   PipelineSchedule schedule = PipelineSchedule::k1F1B;
-  std::vector<std::int64_t> layout;  // decoder layers of each of the pp * vpp virtual stages; empty: see layers_of
-  int zero = 1;                      // 0: replicated; 1: optimizer; 2: and gradients; 3: and parameters
-  bool optimizer_offload = false;    // master weights and moments in host memory
+  // Forwards run beside backwards of other micro-batches, so that the exchanges of one lie under the compute of the
+  // other. DualPipe does so by itself.
+  bool merge_passes = false;
+  bool delay_weight_gradients = false;  // in merged passes: after all input gradients of a layer
+  std::vector<std::int64_t> layout;     // decoder layers of each of the pp * vpp virtual stages; empty: see layers_of
+  int zero = 1;                         // 0: replicated; 1: optimizer; 2: and gradients; 3: and parameters
+  bool optimizer_offload = false;       // master weights and moments in host memory
 
   Recompute recompute = kRecomputeNone;
   InLayerOverlap in_layer_overlap = InLayerOverlap::kInterOperator;

@@ -150,6 +150,10 @@ std::vector<PlanField> make_fields() {
       integer_field(&Plan::pp, "pipeline stages"),
       integer_field(&Plan::vpp, "model chunks a stage"),
       choice_field("schedule", kScheduleChoices, &Plan::schedule, "order of micro-batches through the stages"),
+      switch_field("merge_passes", &Plan::merge_passes,
+                   "forwards beside backwards, the exchanges of one under the other"),
+      switch_field("delay_weight_gradients", &Plan::delay_weight_gradients,
+                   "of merged passes, after a layer's input gradients"),
       {"layout", "decoder layers of each virtual stage", "4/4/3, Et|(tt|)*30L, or even",
        [](const Plan& plan) -> std::string {
          return plan.layout.empty() ? "even" : format_pipeline_layout(plan.layout);

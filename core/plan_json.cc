@@ -71,6 +71,8 @@ void read_pipeline(JsonObject object, Plan& plan) {
   read_integer(object, "pp", plan, &Plan::pp);
   read_integer(object, "vpp", plan, &Plan::vpp);
   read_choice(object, "schedule", kScheduleChoices, plan.schedule);
+  plan.merge_passes = object.boolean_or("merge_passes", plan.merge_passes);
+  plan.delay_weight_gradients = object.boolean_or("delay_weight_gradients", plan.delay_weight_gradients);
   if (const Json* layout = object.find("layout"); layout != nullptr && layout->is_string())
     plan.layout = parse_pipeline_layout(layout->get_ref<const std::string&>(), object.path("layout"));
   else if (object.has("layout"))
@@ -211,6 +213,8 @@ Json to_json(const Plan& plan) {
        {{"pp", plan.pp},
         {"vpp", plan.vpp},
         {"schedule", choice_name(kScheduleChoices, plan.schedule)},
+        {"merge_passes", plan.merge_passes},
+        {"delay_weight_gradients", plan.delay_weight_gradients},
         {"layout", plan.layout}}},
       {"optimizer",
        {{"zero", plan.zero},

@@ -25,9 +25,11 @@ inline constexpr std::array kAttentionChoices = {Choice<AttentionParallelism>{At
 inline constexpr std::array kDispatchChoices = {Choice<Dispatch>{Dispatch::kAllToAll, "a2a"},
                                                 Choice<Dispatch>{Dispatch::kNodeAllToAll, "deepep"},
                                                 Choice<Dispatch>{Dispatch::kAllGather, "ag_rs"}};
-inline constexpr std::array kScheduleChoices = {
-    Choice<PipelineSchedule>{PipelineSchedule::k1F1B, "1f1b"},
-    Choice<PipelineSchedule>{PipelineSchedule::kInterleaved, "interleaved"}};
+inline constexpr std::array kScheduleChoices = {Choice<PipelineSchedule>{PipelineSchedule::k1F1B, "1f1b"},
+                                                Choice<PipelineSchedule>{PipelineSchedule::kInterleaved, "interleaved"},
+                                                Choice<PipelineSchedule>{PipelineSchedule::kZbH1, "zb_h1"},
+                                                Choice<PipelineSchedule>{PipelineSchedule::kZbV, "zb_v"},
+                                                Choice<PipelineSchedule>{PipelineSchedule::kDualPipe, "dualpipe"}};
 inline constexpr std::array kOverlapChoices = {Choice<InLayerOverlap>{InLayerOverlap::kNone, "none"},
                                                Choice<InLayerOverlap>{InLayerOverlap::kInterOperator, "inter"},
                                                Choice<InLayerOverlap>{InLayerOverlap::kIntraOperator, "intra"}};

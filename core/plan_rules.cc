@@ -26,6 +26,7 @@ bool has_recurrent_layers(const RuleCase& c) {
 }
 bool is_tensor_parallel(const Plan& plan) { return plan.attention == AttentionParallelism::kTensor; }
 bool is_interleaved(const Plan& plan) { return plan.schedule == PipelineSchedule::kInterleaved; }
+bool is_dualpipe(const Plan& plan) { return plan.schedule == PipelineSchedule::kDualPipe; }
 
 // ---- The mesh
 
@@ -123,7 +124,31 @@ bool chunks_are_countable(const RuleCase& c) { return c.plan.vpp <= kMostChunks;
 
 // ---- Pipeline
 
-bool schedule_fits_chunks(const RuleCase& c) { return is_interleaved(c.plan) == (c.plan.vpp > 1); }
+bool schedule_fits_chunks(const RuleCase& c) {
+  if (c.plan.schedule == PipelineSchedule::kZbV) return c.plan.vpp == 2;
+  return is_interleaved(c.plan) == (c.plan.vpp > 1);
+}
+bool parted_backward_has_stages(const RuleCase& c) {
+  return c.plan.schedule <= PipelineSchedule::kInterleaved || c.plan.pp > 1;
+}
+bool dualpipe_stages_are_even(const RuleCase& c) { return !is_dualpipe(c.plan) || c.plan.pp % 2 == 0; }
+bool dualpipe_has_micro_batches(const RuleCase& c) {
+  return !is_dualpipe(c.plan) || c.micro_batches == 0 || (c.micro_batches % 2 == 0 && c.micro_batches >= 2 * c.plan.pp);
+}
+bool passes_can_merge(const RuleCase& c) {
+  if (!c.plan.merge_passes) return true;
+  return is_interleaved(c.plan) || (c.plan.schedule == PipelineSchedule::k1F1B && c.plan.pp == 1);
+}
+bool merged_passes_overlap(const RuleCase& c) {
+  return !c.plan.merge_passes || c.plan.in_layer_overlap != InLayerOverlap::kNone;
+}
+bool delayed_passes_are_merged(const RuleCase& c) {
+  return !c.plan.delay_weight_gradients || c.plan.merge_passes || is_dualpipe(c.plan);
+}
+bool megatron_has_schedule(const RuleCase& c) { return c.plan.schedule <= PipelineSchedule::kInterleaved; }
+bool torchtitan_has_schedule(const RuleCase& c) {
+  return !c.plan.merge_passes && (megatron_has_schedule(c) || c.plan.schedule == PipelineSchedule::kZbV);
+}
 bool interleaved_has_stages(const RuleCase& c) { return !is_interleaved(c.plan) || c.plan.pp > 1; }
 bool interleaved_has_micro_batches(const RuleCase& c) {
   return !is_interleaved(c.plan) || c.micro_batches == 0 || c.micro_batches >= c.plan.pp;
@@ -194,6 +219,16 @@ constexpr std::array kRules = {
     Rule{"interleaved needs micro-batches % pp", kForMegatron, interleaved_rounds_are_full,
          sentence::interleaved_rounds},
     Rule{"interleaved pp = 2 needs overlap_p2p", kForMegatron, interleaved_p2p_overlaps, sentence::interleaved_p2p},
+    Rule{"parted backward needs pp > 1", kForAll, parted_backward_has_stages, sentence::parted_backward_stages},
+    Rule{"dualpipe needs an even pp", kForAll, dualpipe_stages_are_even, sentence::dualpipe_stages},
+    Rule{"dualpipe needs even micro-batches >= 2 * pp", kForAll, dualpipe_has_micro_batches,
+         sentence::dualpipe_micro_batches},
+    Rule{"merge_passes and schedule", kForAll, passes_can_merge, sentence::merged_schedule},
+    Rule{"merge_passes needs overlap", kForAll, merged_passes_overlap, sentence::merged_overlap},
+    Rule{"delay_weight_gradients needs merged passes", kForAll, delayed_passes_are_merged,
+         sentence::delayed_weight_gradients},
+    Rule{"schedule of Megatron", kForMegatron, megatron_has_schedule, sentence::megatron_schedule},
+    Rule{"schedule of torchtitan", kForTorchtitan, torchtitan_has_schedule, sentence::torchtitan_schedule},
     Rule{"layers >= virtual stages", kForAll, has_enough_layers, sentence::enough_layers},
     Rule{"layers % pp", kForMegatron, stages_are_equal, sentence::equal_stages},
     Rule{"layers per stage % vpp", kForMegatron, chunks_are_equal, sentence::equal_chunks},

@@ -312,15 +312,6 @@ std::string too_many_chunks(const RuleCase& c) {
                      kMostChunks, kMostChunks);
 }
 
-std::string schedule(const RuleCase& c) {
-  if (c.plan.vpp == 1) return "schedule=interleaved needs more than VPP=1 chunk a stage; use VPP=2 or schedule=1f1b";
-  return fmt::format("schedule=1f1b runs one chunk a stage, not VPP={}; use schedule=interleaved or VPP=1", c.plan.vpp);
-}
-
-std::string interleaved_stages(const RuleCase&) {
-  return "schedule=interleaved needs more than PP=1 stage; use PP=2, or schedule=1f1b with VPP=1";
-}
-
 std::string interleaved_micro_batches(const RuleCase& c) {
   return fmt::format(
       "schedule=interleaved needs at least PP={} micro-batches, and global_batch={} / (micro_batch={} x DP={}) = {}; "

@@ -3,8 +3,9 @@
 //   Module     one layer (or the embedding, or the head): its tensors, and the operators of its forward and backward
 //              pass in issue order. Modules that are alike are lowered once.
 //   Chunk      the modules that one virtual stage holds, first to last.
-//   Slot       one pass of one chunk over one micro-batch. A stage runs its slots in a fixed order.
-//   Operator   exact shapes, the stream it runs on, the tensors it reads and writes. It waits for the writers of what
+//   Slot       one pass of one chunk over one micro-batch, or two of them merged. A stage runs its slots in a fixed
+//   order. Operator   exact shapes, the stream it runs on, the tensors it reads and writes. It waits for the writers of
+//   what
 //              it reads, and for the operator before it on its stream.
 //
 // Shapes are per rank. Expert rows are those of balanced routing times the imbalance asked for.
@@ -106,10 +107,32 @@ struct Module {
   Bytes backward_peak;
 };
 
+// Backward is the gradients of a chunk's input, which the stage before waits for, and those of its weights, which
+// nothing does. Schedules may part the two.
+enum class SlotKind : std::uint8_t {
+  kForward,
+  kBackward,        // both
+  kBackwardInput,   // keeps alive what the weight gradients read
+  kBackwardWeight,  // needs the input's slot before it on its stage
+  kMerged,          // a forward beside a backward of another micro-batch
+};
 struct Slot {
   std::int16_t chunk = 0;
-  bool backward = false;
+  SlotKind kind = SlotKind::kForward;
   std::int32_t micro_batch = 0;
+  std::int16_t backward_chunk = 0;  // the backward of kMerged, whose forward the two above are
+  std::int32_t backward_micro_batch = 0;
+
+  bool runs_forward() const { return kind == SlotKind::kForward || kind == SlotKind::kMerged; }
+  bool makes_input_gradients() const {
+    return kind == SlotKind::kBackward || kind == SlotKind::kBackwardInput || kind == SlotKind::kMerged;
+  }
+  bool makes_weight_gradients() const {
+    return kind == SlotKind::kBackward || kind == SlotKind::kBackwardWeight || kind == SlotKind::kMerged;
+  }
+  // Of the gradients that it makes.
+  std::int16_t gradient_chunk() const { return kind == SlotKind::kMerged ? backward_chunk : chunk; }
+  std::int32_t gradient_micro_batch() const { return kind == SlotKind::kMerged ? backward_micro_batch : micro_batch; }
 };
 
 struct Chunk {
@@ -118,7 +141,7 @@ struct Chunk {
 };
 
 struct Stage {
-  std::vector<Chunk> chunks;  // vpp of them
+  std::vector<Chunk> chunks;  // as many as core/schedule.h says
   std::vector<Slot> slots;    // in the order they run
 };
 

@@ -1,7 +1,9 @@
 #include "planner/mesh_table.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "core/schedule.h"
 #include "simulator/cost_model.h"
 
 namespace msmoe::planner {
@@ -14,6 +16,17 @@ std::int64_t total_ps(const std::vector<Operator>& operators, const simulator::C
 }
 
 }  // namespace
+
+// Times of parted and merged passes with nothing beside them, and what they are times of.
+struct MeshTable::OtherSlots {
+  OtherSlots(const Question& question, const Plan& plan_, std::vector<Module> modules_)
+      : plan(plan_), modules(std::move(modules_)), costs(question.cluster, plan), parts(modules, plan, costs, {}, {}) {}
+
+  Plan plan;
+  std::vector<Module> modules;
+  simulator::CostModel costs;
+  simulator::PartTimes parts;
+};
 
 MeshTable::MeshTable(const Question& question, const Mesh& mesh)
     : question_(question),
@@ -60,7 +73,7 @@ MeshTable::VariantModules& MeshTable::modules(int variant_idx, const Plan& plan)
   entry.for_stages = stages;
   operators_ = lower_modules(plan);
   operators_of_ = &entry;
-  for (const Module& module : operators_) entry.memory.push_back(summarize(module));
+  for (const Module& module : operators_) entry.memory.push_back(summarize(module, !pipeline_shape(plan).is_plain()));
   return entry;
 }
 
@@ -72,6 +85,7 @@ const MeshTable::VariantModules& MeshTable::timed_modules(int variant_idx, const
   if (operators_of_ != &entry) operators_ = lower_modules(plan);
   operators_of_ = &entry;
   for (const Module& module : operators_) entry.times.push_back(simulator::time_module(module, costs, {}, {}));
+  if (!pipeline_shape(plan).is_plain()) entry.other_slots = std::make_shared<OtherSlots>(question_, plan, operators_);
   // Between nodes or not depends on gpus alone (core/group.cc), so one send time serves all pipelines.
   entry.send_ps = costs.cost(lower_pipeline_send(question_.model, plan)).alone.count();
   return entry;
@@ -113,11 +127,11 @@ void MeshTable::Cursor::classify_virtual_stages() {
   }
 }
 
-// Later stages hold no more micro-batches, so a stage like the one before it is never worse.
+// Later stages of 1F1B and interleaved hold no more micro-batches, so a stage like the one before it is never worse.
 void MeshTable::Cursor::find_memory_stages() {
   memory_stages_.clear();
   for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
-    bool like_previous = stage > 0;
+    bool like_previous = stage > 0 && plan_.schedule <= PipelineSchedule::kInterleaved;
     for (std::int64_t chunk = 0; like_previous && chunk < plan_.vpp; ++chunk)
       like_previous = same_content(chunk * plan_.pp + stage, chunk * plan_.pp + stage - 1);
     if (!like_previous) memory_stages_.push_back(stage);
@@ -128,6 +142,7 @@ void MeshTable::Cursor::reset_times() {
   times_.schedule = plan_.schedule;
   times_.pp = plan_.pp;
   times_.vpp = plan_.vpp;
+  times_.merge_passes = plan_.merge_passes;
   times_.overlap_p2p = plan_.overlap_p2p;
   times_.overlap_param_gather = plan_.overlap_param_gather;
   times_.overlap_grad_reduce = plan_.overlap_grad_reduce;
@@ -167,11 +182,12 @@ std::vector<ModuleParameters> MeshTable::Cursor::time_synchronisation(const simu
 
 void MeshTable::Cursor::time_optimizers(const std::vector<ModuleParameters>& class_parameters,
                                         const simulator::CostModel& costs) {
+  const PipelineShape shape = pipeline_shape(plan_);
   ModuleParameters previous{-1, -1};
   for (std::int64_t stage = 0; stage < plan_.pp; ++stage) {
     ModuleParameters sum;
-    for (std::int64_t chunk = 0; chunk < plan_.vpp; ++chunk) {
-      const int class_idx = class_of_[static_cast<std::size_t>(chunk * plan_.pp + stage)];
+    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+      const int class_idx = class_of_[static_cast<std::size_t>(shape.virtual_stage(stage, chunk))];
       sum.dense += class_parameters[static_cast<std::size_t>(class_idx)].dense;
       sum.expert += class_parameters[static_cast<std::size_t>(class_idx)].expert;
     }
@@ -249,8 +265,27 @@ void MeshTable::Cursor::fill_slots(const std::vector<simulator::ModuleTimes>& mo
   }
 }
 
+std::vector<Stage> MeshTable::Cursor::stages() const {
+  const Model& model = table_.question_.model;
+  const auto embedding = static_cast<std::int16_t>(model.kinds.size());
+  std::vector<Chunk> chunks(static_cast<std::size_t>(plan_.virtual_stages()));
+  std::size_t layer_idx = 0;
+  for (std::int64_t v = 0; v < plan_.virtual_stages(); ++v) {
+    for (std::int64_t left = plan_.layers_of(v, model.num_layers()); left > 0; --left)
+      chunks[static_cast<std::size_t>(v)].modules.push_back(static_cast<std::int16_t>(model.layers[layer_idx++]));
+  }
+  std::vector<std::int16_t>& first = chunks.front().modules;
+  std::vector<std::int16_t>& last = chunks.back().modules;
+  first.insert(first.begin(), embedding);
+  last.insert(last.end(), static_cast<std::size_t>(model.predict_layers), static_cast<std::int16_t>(embedding + 2));
+  last.push_back(static_cast<std::int16_t>(embedding + 1));
+  return lay_out_stages(pipeline_shape(plan_), chunks);
+}
+
 std::int64_t MeshTable::Cursor::bound_ps() {
-  fill_slots(table_.timed_modules(variant_idx_, plan_).times);
+  const VariantModules& modules = table_.timed_modules(variant_idx_, plan_);
+  fill_slots(modules.times);
+  if (modules.other_slots) simulator::add_other_slots(times_, stages(), modules.other_slots->parts);
   return simulator::lower_bound_ps(times_);
 }
 
@@ -272,6 +307,10 @@ std::int64_t MeshTable::Cursor::step_ps() {
   std::vector<simulator::ModuleTimes> times;
   for (const Module& module : modules) times.push_back(simulator::time_module(module, costs, data, send));
   fill_slots(times);
+  if (!pipeline_shape(plan_).is_plain()) {
+    simulator::PartTimes parts(modules, plan_, costs, data, send);
+    simulator::add_other_slots(times_, stages(), parts);
+  }
   return composer_.compose(times_).step_ps;
 }
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/memory_plan.h"
@@ -48,6 +49,8 @@ class MeshTable {
     void time_optimizers(const std::vector<ModuleParameters>& class_parameters, const simulator::CostModel& costs);
     // Slot times of every virtual stage from those of its modules.
     void fill_slots(const std::vector<simulator::ModuleTimes>& modules);
+    // What its modules are, in order, for schedules that part or merge passes.
+    std::vector<Stage> stages() const;
     MeshTable& table_;
     Plan plan_;
     int variant_idx_ = -1;
@@ -60,6 +63,7 @@ class MeshTable {
   };
 
  private:
+  struct OtherSlots;
   struct VariantModules {
     bool lowered = false, timed = false;
     std::int64_t for_stages = 0;  // stages_that_matter() of the plan it was lowered for
@@ -67,6 +71,7 @@ class MeshTable {
     // Alone; what runs beside them is added where a plan is composed.
     std::vector<simulator::ModuleTimes> times;
     std::int64_t send_ps = 0;
+    std::shared_ptr<OtherSlots> other_slots;  // of schedules that are not plain
   };
   static std::int64_t stages_that_matter(const Model& model, const Plan& plan);
   VariantModules& modules(int variant_idx, const Plan& plan);

@@ -98,6 +98,21 @@ void add_losses(std::string& out, const Answer& answer, const reports::Style& st
     out += fmt::format("({} more with --json)\n", answer.losses.size() - kLossesShown);
 }
 
+void add_other_schedules(std::string& out, const Answer& answer, const reports::Style& style) {
+  if (answer.search.other_schedules.empty()) return;
+  const Duration best = answer.best.front().step;
+  Table table({{"with"},
+               {"step s", Table::Align::kRight},
+               {"vs best", Table::Align::kRight},
+               {"GiB", Table::Align::kRight},
+               {"plan"}});
+  table.set_title("These plans under other schedules, the fastest with each (docs/plan.md says who offers them)");
+  for (const Alternative& other : answer.search.other_schedules)
+    table.add_row({other.field + "=" + other.value, seconds_text(other.best.step), behind(other.best.step, best),
+                   gib_text(other.best.memory), short_plan(other.best.plan)});
+  out += "\n" + table.to_text({.style = style});
+}
+
 void add_near_misses(std::string& out, const SearchResult& search) {
   if (search.near_misses.empty()) return;
   out += "\nPromising, but too big:\n";
@@ -138,6 +153,7 @@ std::string to_text(const Question& question, const Answer& answer, std::optiona
   add_plans(out, "The fastest on fewer GPUs", answer.fewer_gpus, best, style);
   add_references(out, answer, style);
   add_losses(out, answer, style);
+  add_other_schedules(out, answer, style);
   add_near_misses(out, answer.search);
   add_counts(out, answer.search);
   return out;
@@ -168,6 +184,13 @@ nlohmann::ordered_json to_json(const Question& question, const Answer& answer, s
     entry["pays_most_in"] = simulator::time_part_name(loss.part);
     entry["more_seconds"] = to_seconds(loss.more);
     alternatives.push_back(std::move(entry));
+  }
+  auto& others = json["other_schedules"] = nlohmann::ordered_json::array();
+  for (const Alternative& other : answer.search.other_schedules) {
+    auto entry = scored_json(other.best);
+    entry["field"] = other.field;
+    entry["value"] = other.value;
+    others.push_back(std::move(entry));
   }
   auto& near_misses = json["near_misses"] = nlohmann::ordered_json::array();
   for (const NearMiss& miss : answer.search.near_misses) {

@@ -1,13 +1,13 @@
 #include "planner/search.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <limits>
 #include <memory>
-#include <thread>
 
 #include "planner/mesh_table.h"
+#include "planner/other_schedules.h"
+#include "planner/parallel_for.h"
 
 namespace msmoe::planner {
 namespace {
@@ -17,6 +17,7 @@ constexpr std::size_t kMostParetoPlans = 12;
 // A step of the Pareto set that saves less memory than this is not worth a line.
 constexpr double kParetoMemoryStep = 0.98;
 constexpr std::size_t kNearMissesPerMesh = 1, kNearMisses = 4;
+constexpr std::size_t kPlansUnderOtherSchedules = 24;
 // Plans that need more than this many times the GPU's memory are not near.
 constexpr double kNearMemory = 1.25;
 
@@ -36,19 +37,6 @@ struct Screened {
   std::int64_t considered = 0, invalid = 0, over_memory = 0, over_by_states = 0;
   std::map<std::string, std::int64_t> rejections;
 };
-
-// Runs work(0) ... work(count - 1) on up to `jobs` threads.
-void parallel_for(int jobs, std::size_t count, const std::function<void(std::size_t)>& work) {
-  std::atomic<std::size_t> next{0};
-  auto run = [&] {
-    for (std::size_t index = next++; index < count; index = next++) work(index);
-  };
-  std::vector<std::thread> threads;
-  for (int thread = 1; thread < std::min<std::int64_t>(jobs, static_cast<std::int64_t>(count)); ++thread)
-    threads.emplace_back(run);
-  run();
-  for (std::thread& thread : threads) thread.join();
-}
 
 Screened screen(const Question& question, MeshTable& table, std::int32_t mesh_idx) {
   Screened result;
@@ -156,6 +144,7 @@ class Search {
     if (!winners.empty()) {
       find_pareto();
       find_alternatives(result_.best.front().plan);
+      find_other_schedules();
     }
     find_near_misses();
     for (const Candidate& candidate : fit_) result_.simulated += candidate.step_ps >= 0;
@@ -274,6 +263,20 @@ class Search {
     }
   }
 
+  void find_other_schedules() {
+    std::vector<Scored> reported = result_.best;
+    reported.insert(reported.end(), result_.pareto.begin(), result_.pareto.end());
+    for (const Alternative& alternative : result_.alternatives) reported.push_back(alternative.best);
+    std::stable_sort(reported.begin(), reported.end(),
+                     [](const Scored& a, const Scored& b) { return a.step < b.step; });
+    std::vector<Plan> plans;
+    for (const Scored& one : reported) {
+      if (plans.size() == kPlansUnderOtherSchedules) break;
+      if (std::find(plans.begin(), plans.end(), one.plan) == plans.end()) plans.push_back(one.plan);
+    }
+    result_.other_schedules = other_schedules(question_, plans);
+  }
+
   FieldValues values_of(const Field& field) const {
     FieldValues values{.part = field.part, .ids = {}, .id_by_index = {}};
     for (const auto& table : tables_) {
@@ -300,7 +303,6 @@ class Search {
   }
 
   void find_near_misses();
-  std::optional<Scored> score(const Plan& plan) const;
 
   const Question& question_;
   const bool exhaustive_;
@@ -309,24 +311,6 @@ class Search {
   std::vector<Candidate> too_big_;
   SearchResult result_;
 };
-
-// One plan outside the space's lists, if it is valid and fits.
-std::optional<Scored> Search::score(const Plan& plan) const {
-  if (!is_valid(question_.model, question_.cluster, plan)) return std::nullopt;
-  Question single = question_;
-  single.base = plan;
-  single.fixed = plan_field_names();
-  single.feed_forward.reset();
-  single.dp = 0;
-  MeshTable table(single, {plan.attention, plan.attention_degree, plan.context_degree, plan.ep, plan.etp});
-  if (table.pipelines().empty()) return std::nullopt;
-  MeshTable::Cursor cursor(table);
-  cursor.move_to_pipeline(0);
-  cursor.move_to_variant(0);
-  const Bytes memory = cursor.memory().total();
-  if (memory > question_.cluster.gpu.memory) return std::nullopt;
-  return Scored{plan, Duration{cursor.step_ps()}, memory};
-}
 
 // Plans whose bound beats the winner, kept out by memory alone: what is the least that would let them in?
 void Search::find_near_misses() {
@@ -353,7 +337,7 @@ void Search::find_near_misses() {
     for (const auto& [field, value] : changes) {
       Plan changed = miss.plan;
       set_plan_field(changed, field, value);
-      const auto fits = score(changed);
+      const auto fits = score_plan(question_, changed);
       if (fits && (miss.change.empty() || fits->step < miss.step)) {
         miss.change = field + "=" + value;
         miss.step = fits->step;

@@ -47,6 +47,7 @@ struct SearchResult {
   std::vector<Scored> best;    // by step, then by order in the space
   std::vector<Scored> pareto;  // each is faster than all that need less memory; from most memory to least
   std::vector<Alternative> alternatives;
+  std::vector<Alternative> other_schedules;  // of the fastest of these plans, as planner/other_schedules.h has them
   std::vector<NearMiss> near_misses;
   std::int64_t considered = 0;  // plans of the space
   std::int64_t invalid = 0;

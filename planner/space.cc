@@ -1,6 +1,7 @@
 #include "planner/space.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace msmoe::planner {
 namespace {
@@ -39,6 +40,15 @@ bool has_latent_attention(const Model& model) {
 template <class T>
 std::vector<T> open_or_fixed(const Question& question, const char* key, const T& fixed, std::vector<T> open) {
   return question.is_fixed(key) ? std::vector<T>{fixed} : std::move(open);
+}
+
+// The schedule of a pipeline with so many chunks a stage; none where the fixed one does not go with them.
+std::optional<PipelineSchedule> schedule_of(const Question& question, std::int64_t vpp) {
+  const PipelineSchedule by_chunks = vpp > 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
+  if (!question.is_fixed("schedule")) return by_chunks;
+  const PipelineSchedule fixed = question.base.schedule;
+  if (fixed <= PipelineSchedule::kInterleaved) return fixed == by_chunks ? std::optional(fixed) : std::nullopt;
+  return vpp == (fixed == PipelineSchedule::kZbV ? 2 : 1) ? std::optional(fixed) : std::nullopt;
 }
 
 }  // namespace
@@ -119,10 +129,10 @@ std::vector<Pipeline> pipelines(const Question& question, const Mesh& mesh) {
       const std::int64_t most_chunks = pp > 1 ? std::min(kMostChunks, layers / pp) : 1;
       for (std::int64_t vpp = 1; vpp <= std::max(most_chunks, base.vpp); ++vpp) {
         if (question.is_fixed("vpp") ? vpp != base.vpp : vpp > most_chunks) continue;
-        const auto schedule = vpp > 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
-        if (question.is_fixed("schedule") && schedule != base.schedule) continue;
+        const auto schedule = schedule_of(question, vpp);
+        if (!schedule) continue;
         if (layout_size > 0 && layout_size != pp * vpp) continue;
-        result.push_back({pp, vpp, zero});
+        result.push_back({pp, vpp, *schedule, zero});
       }
     }
   }
@@ -148,7 +158,7 @@ void apply(const Pipeline& pipeline, Plan& plan) {
   plan.pp = pipeline.pp;
   plan.vpp = pipeline.vpp;
   plan.zero = pipeline.zero;
-  plan.schedule = pipeline.vpp > 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
+  plan.schedule = pipeline.schedule;
 }
 
 }  // namespace msmoe::planner

@@ -9,7 +9,8 @@
 //
 // Left out, since something in the space is never worse: ZeRO-0 beside ZeRO-1, full logits beside chunked ones, and
 // ZeRO-2 or 3 with more than one stage, whose gradients or parameters would cross the network once a micro-batch.
-// Whatever --fix names is taken as it is, these included.
+// Whatever --fix names is taken as it is, these included. Schedules other than 1F1B and interleaved, and merged passes,
+// are not in the space either: the search tries them on its best plans (search.h), and --fix searches one of them.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,7 @@ struct Variant {
 };
 struct Pipeline {
   std::int64_t pp = 1, vpp = 1;
+  PipelineSchedule schedule = PipelineSchedule::k1F1B;
   int zero = 1;
 };
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/schedule.h"
+#include "simulator/compose_slots.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -18,22 +19,29 @@ void assert_full(const PipelineTimes& times) {
   assert(times.optimizer.size() == static_cast<std::size_t>(times.pp));
 }
 
-// A slot and what has `left` to do beside it: how much later each ends than it would alone.
-struct Slowdown {
-  std::int64_t slot, other;
-};
-inline Slowdown slowdown(std::int64_t alone, const Beside& beside, std::int64_t left) {
-  const Slowdown whole{beside.slot - alone, beside.slot - beside.other};
-  if (left >= beside.other) return whole;
-  const double share = static_cast<double>(left) / static_cast<double>(beside.other);
-  return {static_cast<std::int64_t>(share * static_cast<double>(whole.slot)),
-          static_cast<std::int64_t>(share * static_cast<double>(whole.other))};
+}  // namespace
+
+SlotTimes PipelineTimes::slot(std::int64_t stage, const Slot& slot) const {
+  const auto v = static_cast<std::size_t>(shape().virtual_stage(stage, slot.chunk));
+  switch (slot.kind) {
+    case SlotKind::kForward: return {forward[v], forward_beside_data[v], forward_beside_send[v]};
+    case SlotKind::kBackward: return {backward[v], backward_beside_data[v], backward_beside_send[v]};
+    case SlotKind::kBackwardInput: return backward_input[v];
+    case SlotKind::kBackwardWeight: return backward_weight[v];
+    case SlotKind::kMerged: return merged[merged_index(stage, slot.chunk, slot.backward_chunk)];
+  }
+  return {};
 }
 
-}  // namespace
+Composer::Composer() = default;
+Composer::~Composer() = default;
 
 const Composition& Composer::compose(const PipelineTimes& times) {
   assert_full(times);
+  if (!times.shape().is_plain()) {
+    if (!slots_) slots_ = std::make_unique<SlotComposer>();
+    return slots_->compose(times);
+  }
   times_ = &times;
   send_ = times.pp > 1 ? times.send : 0;
   hold_ = times.overlap_p2p ? 0 : send_;
@@ -221,6 +229,7 @@ void Composer::finish_step() {
 
 std::int64_t lower_bound_ps(const PipelineTimes& times) {
   assert_full(times);
+  if (!times.shape().is_plain()) return lower_bound_of_slots_ps(times);
   const std::int64_t virtual_stages = times.pp * times.vpp;
   const std::int64_t send = times.pp > 1 ? times.send : 0;
   const std::int64_t hold = times.overlap_p2p ? 0 : send;

@@ -21,9 +21,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/plan.h"
+#include "core/program.h"
+#include "core/schedule.h"
 
 namespace msmoe::simulator {
 
@@ -40,14 +43,49 @@ struct Beside {
   friend Beside operator*(std::int64_t count, const Beside& one) { return {count * one.slot, count * one.other}; }
 };
 
-// All times in picoseconds. Vectors by virtual stage v = chunk * pp + stage, but for optimizer.
+// A slot alone and with an operator of another stream beside it.
+struct SlotTimes {
+  std::int64_t alone = 0;
+  Beside data, send;
+
+  SlotTimes& operator+=(const SlotTimes& more) {
+    alone += more.alone;
+    data += more.data;
+    send += more.send;
+    return *this;
+  }
+};
+
+// A slot and what has `left` to do beside it: how much later each ends than it would alone.
+struct Slowdown {
+  std::int64_t slot, other;
+};
+inline Slowdown slowdown(std::int64_t alone, const Beside& beside, std::int64_t left) {
+  const Slowdown whole{beside.slot - alone, beside.slot - beside.other};
+  if (left >= beside.other) return whole;
+  const double share = static_cast<double>(left) / static_cast<double>(beside.other);
+  return {static_cast<std::int64_t>(share * static_cast<double>(whole.slot)),
+          static_cast<std::int64_t>(share * static_cast<double>(whole.other))};
+}
+
+// All times in picoseconds. Vectors by virtual stage (core/schedule.h), but for optimizer and merged.
 struct PipelineTimes {
   PipelineSchedule schedule = PipelineSchedule::k1F1B;
   std::int64_t pp = 1, vpp = 1, micro_batches = 1;
+  bool merge_passes = false;
+  PipelineShape shape() const { return {schedule, pp, vpp, micro_batches, merge_passes}; }
 
   std::vector<std::int64_t> forward, backward;                    // of a slot with nothing beside it
   std::vector<Beside> forward_beside_data, backward_beside_data;  // data-parallel collectives
   std::vector<Beside> forward_beside_send, backward_beside_send;
+
+  // Where the schedule has such slots. Merged ones by stage, the forward's chunk and the backward's: merged_index().
+  std::vector<SlotTimes> backward_input, backward_weight, merged;
+  std::size_t merged_index(std::int64_t stage, std::int64_t forward_chunk, std::int64_t backward_chunk) const {
+    const std::int64_t chunks = shape().chunks();
+    return static_cast<std::size_t>((stage * chunks + forward_chunk) * chunks + backward_chunk);
+  }
+  SlotTimes slot(std::int64_t stage, const Slot& slot) const;
 
   std::int64_t send = 0;    // activation or gradient to the neighbouring virtual stage; nothing is sent where pp == 1
   bool overlap_p2p = true;  // false: the compute stream is busy for `send` after the slot, too
@@ -78,10 +116,16 @@ struct Composition {
   std::vector<StageTimes> stages;
 };
 
+class SlotComposer;  // compose_slots.h
+
 // Keeps its memory from call to call; one for each thread.
 class Composer {
  public:
-  // Valid until the next call. REQUIRES what stage_slots (core/schedule.h) requires, and vectors of full length.
+  Composer();
+  ~Composer();
+
+  // Valid until the next call. REQUIRES what stage_slots (core/schedule.h) requires, and vectors of full length. Other
+  // shapes than plain ones go to a SlotComposer.
   const Composition& compose(const PipelineTimes& times);
 
  private:
@@ -123,6 +167,7 @@ class Composer {
   // By turn: when the last stage's forward arrives at stage 0, and stage 0's backward at the last stage.
   std::vector<std::int64_t> forward_wraps_, backward_wraps_;
   Composition result_;
+  std::unique_ptr<SlotComposer> slots_;  // once there was need of it
 };
 
 // No composition of these times is shorter: for each stage, the way of the first micro-batch to it, its slots, and what

@@ -3,9 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <iterator>
+#include <numeric>
 
 #include "core/memory_plan.h"
 #include "core/program.h"
+#include "core/schedule.h"
 #include "core/units_text.h"
 #include "reports/table.h"
 #include "reports/text.h"
@@ -67,28 +71,51 @@ std::string explain_parts(const Prediction& prediction) {
   return text + fmt::format("    {:<24}{:>10}\n", "step", printed_seconds(prediction.step));
 }
 
+// "work of stage 3 = 8 forward 1.2 s + 4 merged 2 s = 3.2 s"
+std::string explain_slots(const PipelineTimes& times, const PipelineShape& shape, std::int64_t stage) {
+  static constexpr const char* kKinds[] = {"forward", "backward", "backward input", "backward weight", "merged"};
+  std::array<std::int64_t, std::size(kKinds)> counts{}, totals{};
+  for (const Slot& slot : stage_slots(shape, stage)) {
+    ++counts[static_cast<std::size_t>(slot.kind)];
+    totals[static_cast<std::size_t>(slot.kind)] += times.slot(stage, slot).alone;
+  }
+  std::string sum;
+  for (std::size_t kind = 0; kind < counts.size(); ++kind)
+    if (counts[kind] > 0)
+      sum += fmt::format("{}{} {} {}", sum.empty() ? "" : " + ", counts[kind], kKinds[kind], duration(totals[kind]));
+  return fmt::format("work of stage {} = {} = {}\n", stage, sum,
+                     duration(std::accumulate(totals.begin(), totals.end(), std::int64_t{0})));
+}
+
 std::string explain_pipeline(const Prediction& prediction, const PipelineTimes& times) {
   const Plan& plan = prediction.plan;
   const std::size_t stage = prediction.busiest_stage;
   std::int64_t forward = 0, backward = 0, gather = 0, reduce = 0;
-  for (std::int64_t chunk = 0; chunk < plan.vpp; ++chunk) {
-    const auto v = static_cast<std::size_t>(chunk * plan.pp) + stage;
+  const PipelineShape shape = pipeline_shape(plan);
+  for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+    const auto v = static_cast<std::size_t>(shape.virtual_stage(static_cast<std::int64_t>(stage), chunk));
     forward += times.forward[v];
     backward += times.backward[v];
     gather += times.gather[v];
     reduce += times.reduce[v];
   }
   const std::int64_t m = plan.micro_batches();
-  const std::int64_t work = m * (forward + backward);
-  const double bubble = static_cast<double>(plan.pp - 1) / static_cast<double>(plan.vpp * m);
   std::string text = fmt::format("micro-batches m = {} sequences / (micro-batch {} x DP {}) = {}\n", plan.global_batch,
                                  plan.micro_batch, plan.dp(), m);
-  text += fmt::format("work of stage {} = m x (forward {} + backward {}) = {}\n", stage, duration(forward),
-                      duration(backward), duration(work));
-  text += fmt::format(
-      "bubble, with equal stages = (pp - 1) / (vpp x m) x work = {} / ({} x {}) x {} = {}; simulated {}\n", plan.pp - 1,
-      plan.vpp, m, duration(work), duration(static_cast<std::int64_t>(bubble * static_cast<double>(work))),
-      format_duration(prediction.part(TimePart::kBubble)));
+  if (shape.is_plain()) {
+    const std::int64_t work = m * (forward + backward);
+    const double bubble = static_cast<double>(plan.pp - 1) / static_cast<double>(plan.vpp * m);
+    text += fmt::format("work of stage {} = m x (forward {} + backward {}) = {}\n", stage, duration(forward),
+                        duration(backward), duration(work));
+    text += fmt::format(
+        "bubble, with equal stages = (pp - 1) / (vpp x m) x work = {} / ({} x {}) x {} = {}; simulated {}\n",
+        plan.pp - 1, plan.vpp, m, duration(work),
+        duration(static_cast<std::int64_t>(bubble * static_cast<double>(work))),
+        format_duration(prediction.part(TimePart::kBubble)));
+  } else {
+    text += explain_slots(times, shape, static_cast<std::int64_t>(stage));
+    text += fmt::format("bubble, simulated {}\n", format_duration(prediction.part(TimePart::kBubble)));
+  }
   if (plan.pp > 1) text += fmt::format("message to the next stage = {}\n", duration(times.send));
   text += fmt::format(
       "beside the slots: parameter gather {}, gradient reduction {}; after them: gradient norm {}, optimizer {}\n",

@@ -6,6 +6,9 @@
 #include <tuple>
 #include <utility>
 
+#include "core/schedule.h"
+#include "simulator/slot_parts.h"
+
 namespace msmoe::simulator {
 namespace {
 
@@ -13,7 +16,11 @@ namespace {
 struct PreparedBlock {
   std::int32_t block = 0;
   std::vector<std::int32_t> tails;
-  std::optional<std::int32_t> send;  // to the neighbouring virtual stage, after the tails
+  // To the neighbouring virtual stages, after the tails: activations, gradients.
+  std::optional<std::int32_t> forward_send, backward_send;
+
+  // The last of them, which holds the compute stream where messages do not overlap.
+  std::optional<std::int32_t> last_send() const { return backward_send ? backward_send : forward_send; }
 };
 
 // The last task on each stream, of those from first on.
@@ -33,14 +40,14 @@ std::vector<std::int32_t> tails_of(const Block& block, std::size_t first) {
 class JobBuilder {
  public:
   JobBuilder(const Program& program, const Model& model, const CostModel& costs)
-      : program_(program), plan_(program.plan), costs_(costs) {
+      : program_(program), plan_(program.plan), shape_(pipeline_shape(program.plan)), costs_(costs) {
     result_.index.operators.push_back({lower_pipeline_send(model, plan_)});
   }
 
   IndexedJob build() {
     result_.job.devices.resize(program_.stages.size());
     result_.index.slots.resize(program_.stages.size());
-    slots_.resize(static_cast<std::size_t>(2 * plan_.virtual_stages() * plan_.micro_batches()));
+    slots_.resize(static_cast<std::size_t>(2 * shape_.virtual_stages() * shape_.micro_batches));
     for (std::int32_t stage = 0; stage < static_cast<std::int32_t>(program_.stages.size()); ++stage) add_stage(stage);
     connect_stages();
     return std::move(result_);
@@ -74,19 +81,20 @@ class JobBuilder {
     return static_cast<std::int32_t>(result_.job.blocks.size() - 1);
   }
 
-  // One pass over a chunk: its modules, forward from first to last or backward from last to first.
-  const PreparedBlock& pass_block(const Chunk& chunk, bool backward, bool sends) {
-    const auto [found, is_new] = pass_blocks_.try_emplace({chunk.modules, backward, sends});
+  // The parts of a slot, and the messages after them.
+  const PreparedBlock& slot_block(const Stage& stage, const Slot& slot, bool sends_forward, bool sends_backward) {
+    const bool merged = slot.kind == SlotKind::kMerged;
+    const auto [found, is_new] =
+        slot_blocks_.try_emplace({slot.kind, stage.chunks[slot.chunk].modules,
+                                  merged ? stage.chunks[slot.backward_chunk].modules : std::vector<std::int16_t>{},
+                                  sends_forward, sends_backward});
     PreparedBlock& prepared = found->second;
     if (!is_new) return prepared;
     Block block;
     std::vector<TaskOrigin> origins;
-    const auto count = static_cast<std::int32_t>(chunk.modules.size());
-    for (std::int32_t i = 0; i < count; ++i) {
-      const std::int32_t place = backward ? count - 1 - i : i;
-      const Module& module = program_.modules[chunk.modules[place]];
+    for (const SlotPart& part : slot_parts(program_.modules, stage, slot)) {
       const std::size_t first = block.tasks.size();
-      append(block, origins, backward ? module.backward : module.forward, place, prepared.tails);
+      append(block, origins, operators_of(part), part.place, prepared.tails);
       if (block.tasks.size() > first) prepared.tails = tails_of(block, first);
     }
     if (block.tasks.empty()) {  // something must send its messages
@@ -95,12 +103,19 @@ class JobBuilder {
       origins.emplace_back();
       prepared.tails = {0};
     }
-    if (sends) {
-      prepared.send = static_cast<std::int32_t>(block.tasks.size());
+    for (const bool backward : {false, true}) {
+      if (!(backward ? sends_backward : sends_forward)) continue;
+      (backward ? prepared.backward_send : prepared.forward_send) = static_cast<std::int32_t>(block.tasks.size());
       append(block, origins, result_.index.operators.front(), -1, prepared.tails);
     }
     prepared.block = add_block(std::move(block), std::move(origins));
     return prepared;
+  }
+
+  const std::vector<Operator>& operators_of(const SlotPart& part) {
+    const std::vector<Operator>*& known = part_operators_[part.key()];
+    if (known == nullptr) known = &part_operators(program_.modules, plan_, part, result_.index.operators);
+    return *known;
   }
 
   PreparedBlock other_block(std::vector<Operator> operators) {
@@ -147,28 +162,38 @@ class JobBuilder {
   // `to` starts when `from` has ended; its send counts where it holds the compute stream.
   void follow(const RunSlot& from, const RunSlot& to, bool after_send) {
     for (const std::int32_t task : from.block->tails) message(from, task, to);
-    if (after_send && from.block->send && !plan_.overlap_p2p) message(from, *from.block->send, to);
+    if (after_send && from.block->last_send() && !plan_.overlap_p2p) message(from, *from.block->last_send(), to);
   }
 
   RunSlot& slot_of(bool backward, std::int64_t virtual_stage, std::int64_t micro_batch) {
-    return slots_[((backward ? plan_.virtual_stages() : 0) + virtual_stage) * plan_.micro_batches() + micro_batch];
+    return slots_[((backward ? shape_.virtual_stages() : 0) + virtual_stage) * shape_.micro_batches + micro_batch];
+  }
+
+  RunSlot add_pass(std::int32_t stage_idx, const Slot& slot) {
+    const std::int64_t v = shape_.virtual_stage(stage_idx, slot.chunk);
+    const std::int64_t gradient_v = shape_.virtual_stage(stage_idx, slot.gradient_chunk());
+    const bool sends_forward = slot.runs_forward() && v + 1 < shape_.virtual_stages() && shape_.sends(v);
+    const bool sends_backward = slot.makes_input_gradients() && gradient_v > 0 && shape_.sends(gradient_v - 1);
+    const RunSlot now = add_slot(stage_idx, slot_block(program_.stages[stage_idx], slot, sends_forward, sends_backward),
+                                 {SlotRole::kPass, slot});
+    if (slot.runs_forward()) slot_of(false, v, slot.micro_batch) = now;
+    if (slot.makes_input_gradients()) slot_of(true, gradient_v, slot.gradient_micro_batch()) = now;
+    return now;
   }
 
   void add_stage(std::int32_t stage_idx) {
     const Stage& stage = program_.stages[stage_idx];
     std::vector<std::optional<RunSlot>> gathers = add_gathers(stage_idx);
     std::optional<RunSlot> before;
-    std::vector<RunSlot> ends;  // what the optimizers of all stages wait for
-    for (const Slot& slot : stage.slots) {
-      const std::int64_t v = slot.chunk * plan_.pp + stage_idx;
-      const bool sends = plan_.pp > 1 && (slot.backward ? v > 0 : v < plan_.virtual_stages() - 1);
-      const Chunk& chunk = stage.chunks[slot.chunk];
-      const RunSlot now =
-          add_slot(stage_idx, pass_block(chunk, slot.backward, sends),
-                   {slot.backward ? SlotKind::kBackward : SlotKind::kForward, slot.chunk, slot.micro_batch});
-      slot_of(slot.backward, v, slot.micro_batch) = now;
+    std::vector<RunSlot> ends;                                    // what the optimizers of all stages wait for
+    std::vector<std::size_t> last_gradient(stage.chunks.size());  // slot that completes the chunk's gradients
+    for (std::size_t i = 0; i < stage.slots.size(); ++i)
+      if (stage.slots[i].makes_weight_gradients()) last_gradient[stage.slots[i].gradient_chunk()] = i;
+    for (std::size_t i = 0; i < stage.slots.size(); ++i) {
+      const Slot& slot = stage.slots[i];
+      const RunSlot now = add_pass(stage_idx, slot);
       if (before) follow(*before, now, true);
-      if (!slot.backward && gathers[slot.chunk]) {
+      if (slot.runs_forward() && gathers[slot.chunk]) {
         follow(*gathers[slot.chunk], now, false);
         gathers[slot.chunk].reset();
       }
@@ -178,12 +203,13 @@ class JobBuilder {
         }
       }
       before = now;
-      if (slot.backward && slot.micro_batch == plan_.micro_batches() - 1 && plan_.overlap_grad_reduce) {
-        add_reduction(stage_idx, slot.chunk, now, ends);
+      if (plan_.overlap_grad_reduce && slot.makes_weight_gradients() && last_gradient[slot.gradient_chunk()] == i) {
+        add_reduction(stage_idx, slot.gradient_chunk(), now, ends);
       }
     }
     if (!plan_.overlap_grad_reduce) {
-      for (std::int64_t chunk = plan_.vpp - 1; chunk >= 0; --chunk) add_reduction(stage_idx, chunk, *before, ends);
+      for (std::int64_t chunk = shape_.chunks() - 1; chunk >= 0; --chunk)
+        add_reduction(stage_idx, static_cast<std::int16_t>(chunk), *before, ends);
     }
     ends.push_back(*before);
     stage_ends_.push_back(std::move(ends));
@@ -192,7 +218,7 @@ class JobBuilder {
       parameters.dense += chunk.parameters.dense;
       parameters.expert += chunk.parameters.expert;
     }
-    optimizers_.push_back(add_slot(stage_idx, optimizer_block(parameters), {.kind = SlotKind::kOptimizer}));
+    optimizers_.push_back(add_slot(stage_idx, optimizer_block(parameters), {.role = SlotRole::kOptimizer, .slot = {}}));
   }
 
   std::vector<std::optional<RunSlot>> add_gathers(std::int32_t stage) {
@@ -201,27 +227,28 @@ class JobBuilder {
     for (const Chunk& chunk : program_.stages[stage].chunks) {
       const std::optional<PreparedBlock>& gather = sync_blocks(chunk.parameters).gather;
       gathers.emplace_back();
-      if (gather) gathers.back() = add_slot(stage, *gather, {SlotKind::kGather, chunk_idx, 0});
+      if (gather) gathers.back() = add_slot(stage, *gather, {SlotRole::kGather, {.chunk = chunk_idx}});
       ++chunk_idx;
     }
     return gathers;
   }
 
-  void add_reduction(std::int32_t stage, std::int64_t chunk, const RunSlot& after, std::vector<RunSlot>& ends) {
+  void add_reduction(std::int32_t stage, std::int16_t chunk, const RunSlot& after, std::vector<RunSlot>& ends) {
     const std::optional<PreparedBlock>& reduce = sync_blocks(program_.stages[stage].chunks[chunk].parameters).reduce;
     if (!reduce) return;
-    ends.push_back(add_slot(stage, *reduce, {SlotKind::kReduce, static_cast<std::int16_t>(chunk), 0}));
+    ends.push_back(add_slot(stage, *reduce, {SlotRole::kReduce, {.chunk = chunk}}));
     follow(after, ends.back(), false);
   }
 
   // Activations to the next virtual stage, gradients to the one before, and the barrier before the optimizers.
   void connect_stages() {
-    for (std::int64_t v = 0; plan_.pp > 1 && v + 1 < plan_.virtual_stages(); ++v) {
-      for (std::int64_t micro_batch = 0; micro_batch < plan_.micro_batches(); ++micro_batch) {
+    for (std::int64_t v = 0; v + 1 < shape_.virtual_stages(); ++v) {
+      if (!shape_.sends(v)) continue;
+      for (std::int64_t micro_batch = 0; micro_batch < shape_.micro_batches; ++micro_batch) {
         const RunSlot& forward = slot_of(false, v, micro_batch);
-        message(forward, *forward.block->send, slot_of(false, v + 1, micro_batch));
+        message(forward, *forward.block->forward_send, slot_of(false, v + 1, micro_batch));
         const RunSlot& backward = slot_of(true, v + 1, micro_batch);
-        message(backward, *backward.block->send, slot_of(true, v, micro_batch));
+        message(backward, *backward.block->backward_send, slot_of(true, v, micro_batch));
       }
     }
     for (const std::vector<RunSlot>& ends : stage_ends_) {
@@ -233,12 +260,15 @@ class JobBuilder {
 
   const Program& program_;
   const Plan& plan_;
+  const PipelineShape shape_;
   const CostModel& costs_;
   IndexedJob result_;
 
   // Maps, whose elements stay where they are.
-  std::map<std::tuple<std::vector<std::int16_t>, bool, bool>, PreparedBlock> pass_blocks_;  // modules, backward, sends
-  std::map<std::pair<double, double>, SyncBlocks> sync_blocks_;                             // by parameters
+  using Modules = std::vector<std::int16_t>;
+  std::map<std::tuple<SlotKind, Modules, Modules, bool, bool>, PreparedBlock> slot_blocks_;  // and which way it sends
+  std::map<SlotPartKey, const std::vector<Operator>*> part_operators_;
+  std::map<std::pair<double, double>, SyncBlocks> sync_blocks_;  // by parameters
   std::map<std::pair<double, double>, PreparedBlock> optimizer_blocks_;
   std::vector<RunSlot> slots_;  // by pass, virtual stage and micro-batch
   std::vector<std::vector<RunSlot>> stage_ends_;

@@ -51,12 +51,7 @@ Beside pass_beside(const Block& block, std::int64_t alone, const Shares& shares)
   return {slot, std::min(slot, static_cast<std::int64_t>(other_time / passes))};
 }
 
-struct PassTimes {
-  std::int64_t alone = 0;
-  Beside data, send;
-};
-
-PassTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data,
+SlotTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data,
                     const Shares& send) {
   Job job;
   job.blocks = {make_block(operators, costs)};
@@ -114,8 +109,8 @@ ModuleTimes& ModuleTimes::operator+=(const ModuleTimes& other) {
 }
 
 ModuleTimes time_module(const Module& module, const CostModel& costs, const Shares& data, const Shares& send) {
-  const PassTimes forward = time_pass(module.forward, costs, data, send);
-  const PassTimes backward = time_pass(module.backward, costs, data, send);
+  const SlotTimes forward = time_pass(module.forward, costs, data, send);
+  const SlotTimes backward = time_pass(module.backward, costs, data, send);
   return {.forward = forward.alone,
           .backward = backward.alone,
           .forward_beside_data = forward.data,
@@ -143,11 +138,50 @@ std::vector<ModuleTimes> chunk_times(const Program& program, const std::vector<M
   assert(times.size() == program.modules.size());
   const Plan& plan = program.plan;
   std::vector<ModuleTimes> chunks(plan.virtual_stages());
-  for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
-    const Chunk& chunk = program.stages[v % plan.pp].chunks[v / plan.pp];
-    for (const std::int16_t module : chunk.modules) chunks[v] += times[module];
+  const PipelineShape shape = pipeline_shape(plan);
+  for (std::int64_t stage = 0; stage < plan.pp; ++stage) {
+    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+      ModuleTimes& sum = chunks[shape.virtual_stage(stage, chunk)] = {};
+      for (const std::int16_t module : program.stages[stage].chunks[chunk].modules) sum += times[module];
+    }
   }
   return chunks;
+}
+
+const SlotTimes& PartTimes::of(const SlotPart& part) {
+  const auto [found, is_new] = known_.try_emplace(part.key());
+  if (is_new) {
+    std::deque<std::vector<Operator>> made;
+    found->second = time_pass(part_operators(modules_, plan_, part, made), costs_, data_, send_);
+  }
+  return found->second;
+}
+
+SlotTimes PartTimes::of(const Stage& stage, const Slot& slot) {
+  SlotTimes sum;
+  for (const SlotPart& part : slot_parts(modules_, stage, slot)) sum += of(part);
+  return sum;
+}
+
+void add_other_slots(PipelineTimes& times, const std::vector<Stage>& stages, PartTimes& parts) {
+  const PipelineShape shape = times.shape();
+  if (shape.is_plain()) return;
+  times.backward_input.assign(shape.parts_backward() ? shape.virtual_stages() : 0, {});
+  times.backward_weight = times.backward_input;
+  times.merged.assign(shape.has_merged_slots() ? shape.pp * shape.chunks() * shape.chunks() : 0, {});
+  for (std::int64_t stage = 0; stage < shape.pp; ++stage) {
+    const auto chunks = static_cast<std::int16_t>(shape.chunks());
+    for (std::int16_t chunk = 0; chunk < chunks; ++chunk) {
+      if (shape.parts_backward()) {
+        const std::int64_t v = shape.virtual_stage(stage, chunk);
+        times.backward_input[v] = parts.of(stages[stage], {chunk, SlotKind::kBackwardInput});
+        times.backward_weight[v] = parts.of(stages[stage], {chunk, SlotKind::kBackwardWeight});
+      }
+      for (std::int16_t other = 0; shape.has_merged_slots() && other < chunks; ++other)
+        times.merged[times.merged_index(stage, chunk, other)] =
+            parts.of(stages[stage], {chunk, SlotKind::kMerged, 0, other, 0});
+    }
+  }
 }
 
 PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const std::vector<ModuleTimes>& chunks,
@@ -157,11 +191,13 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
   times.pp = plan.pp;
   times.vpp = plan.vpp;
   times.micro_batches = plan.micro_batches();
+  times.merge_passes = plan.merge_passes;
   times.send = costs.cost(lower_pipeline_send(model, plan)).alone.count();
   times.overlap_p2p = plan.overlap_p2p;
   times.overlap_param_gather = plan.overlap_param_gather;
   times.overlap_grad_reduce = plan.overlap_grad_reduce;
 
+  const PipelineShape shape = times.shape();
   std::vector<ModuleParameters> stages(plan.pp);
   for (std::size_t v = 0; v < chunks.size(); ++v) {
     const ModuleTimes& chunk = chunks[v];
@@ -171,8 +207,6 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
     times.backward_beside_data.push_back(chunk.backward_beside_data);
     times.forward_beside_send.push_back(chunk.forward_beside_send);
     times.backward_beside_send.push_back(chunk.backward_beside_send);
-    stages[v % plan.pp].dense += chunk.parameters.dense;
-    stages[v % plan.pp].expert += chunk.parameters.expert;
     // Most chunks are as the one before.
     if (v > 0 && alike(chunk.parameters, chunks[v - 1].parameters)) {
       times.gather.push_back(times.gather.back());
@@ -184,6 +218,12 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
     times.reduce.push_back(serial_ps(sync.reduce, costs));
   }
   for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
+      const ModuleParameters& parameters =
+          chunks[shape.virtual_stage(static_cast<std::int64_t>(stage), chunk)].parameters;
+      stages[stage].dense += parameters.dense;
+      stages[stage].expert += parameters.expert;
+    }
     if (stage > 0 && alike(stages[stage], stages[stage - 1])) {
       times.optimizer.push_back(times.optimizer.back());
       continue;
@@ -207,12 +247,16 @@ PipelineTimes make_pipeline_times(const Program& program, const Model& model, co
       mean.expert += chunk.parameters.expert;
     }
   }
-  mean.dense /= static_cast<double>(plan.virtual_stages());
-  mean.expert /= static_cast<double>(plan.virtual_stages());
+  const auto num_chunks = static_cast<double>(plan.pp * pipeline_shape(plan).chunks());
+  mean.dense /= num_chunks;
+  mean.expert /= num_chunks;
   const Shares data = data_shares(plan, mean, costs), send = send_shares(plan, model, costs);
   std::vector<ModuleTimes> modules;
   for (const Module& module : program.modules) modules.push_back(time_module(module, costs, data, send));
-  return make_pipeline_times(model, plan, chunk_times(program, modules), costs);
+  PipelineTimes times = make_pipeline_times(model, plan, chunk_times(program, modules), costs);
+  PartTimes parts(program.modules, plan, costs, data, send);
+  add_other_slots(times, program.stages, parts);
+  return times;
 }
 
 }  // namespace msmoe::simulator

@@ -6,12 +6,15 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <vector>
 
 #include "core/model.h"
 #include "core/program.h"
 #include "simulator/compose.h"
 #include "simulator/cost_model.h"
+#include "simulator/slot_parts.h"
 
 namespace msmoe::simulator {
 
@@ -55,7 +58,29 @@ std::vector<ModuleTimes> chunk_times(const Model& model, const Plan& plan, const
 // Those of a lowered plan. REQUIRES times as Program::modules.
 std::vector<ModuleTimes> chunk_times(const Program& program, const std::vector<ModuleTimes>& times);
 
-// All that compose() needs, from the chunks and the plan's data-parallel operators, which run one after the other.
+// Times of the parts of slots (slot_parts.h), each by the event engine when it is first asked for, as time_module's.
+class PartTimes {
+ public:
+  // All but the shares must outlive it.
+  PartTimes(const std::vector<Module>& modules, const Plan& plan, const CostModel& costs, Shares data, Shares send)
+      : modules_(modules), plan_(plan), costs_(costs), data_(std::move(data)), send_(std::move(send)) {}
+
+  const SlotTimes& of(const SlotPart& part);
+  SlotTimes of(const Stage& stage, const Slot& slot);
+
+ private:
+  const std::vector<Module>& modules_;
+  const Plan& plan_;
+  const CostModel& costs_;
+  const Shares data_, send_;
+  std::map<SlotPartKey, SlotTimes> known_;
+};
+
+// Parted and merged slots of schedules that have them. stages: of the plan, of modules as `parts` has them.
+void add_other_slots(PipelineTimes& times, const std::vector<Stage>& stages, PartTimes& parts);
+
+// All that compose() needs, for plain schedules, from the chunks and the plan's data-parallel operators, which run one
+// after the other.
 PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const std::vector<ModuleTimes>& chunks,
                                   const CostModel& costs);
 // The same with every module timed here.

@@ -1,12 +1,16 @@
 #include "simulator/prediction.h"
 
 #include <algorithm>
+#include <deque>
+#include <map>
 #include <memory>
+#include <tuple>
 
 #include "core/error.h"
 #include "reports/trace.h"
 #include "simulator/job.h"
 #include "simulator/module_times.h"
+#include "simulator/slot_parts.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -39,22 +43,20 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
   at(parts, part_of(op)) += length - exposed;
 }
 
-// One module alone, forward and backward; the parts add up to its time.
-Parts module_parts(const Module& module, const CostModel& costs) {
+// One part of a slot alone; what it is made of adds up to its time.
+Parts part_parts(const std::vector<Operator>& operators, const CostModel& costs) {
   Parts parts{};
-  for (const std::vector<Operator>* pass : {&module.forward, &module.backward}) {
-    Job job;
-    job.blocks = {make_block(*pass, costs)};
-    job.devices = {{0}};
-    Duration busy{};
-    const RunResult result = run(job, [&](const TaskRun& task) {
-      const Operator& op = (*pass)[static_cast<std::size_t>(task.task)];
-      const Duration length{task.end_ps - task.start_ps};
-      add_run(parts, op, costs, length);
-      if (op.stream == Stream::kCompute) busy += length;
-    });
-    at(parts, TimePart::kExposedCommunication) += Duration{result.makespan_ps} - busy;
-  }
+  Job job;
+  job.blocks = {make_block(operators, costs)};
+  job.devices = {{0}};
+  Duration busy{};
+  const RunResult result = run(job, [&](const TaskRun& task) {
+    const Operator& op = operators[static_cast<std::size_t>(task.task)];
+    const Duration length{task.end_ps - task.start_ps};
+    add_run(parts, op, costs, length);
+    if (op.stream == Stream::kCompute) busy += length;
+  });
+  at(parts, TimePart::kExposedCommunication) += Duration{result.makespan_ps} - busy;
   return parts;
 }
 
@@ -62,15 +64,23 @@ Parts module_parts(const Module& module, const CostModel& costs) {
 Parts stage_parts(const Program& program, const CostModel& costs, const PipelineTimes& times,
                   const StageTimes& stage_times, std::size_t stage_idx) {
   Parts parts{};
-  const std::int64_t micro_batches = program.plan.micro_batches();
-  std::vector<std::unique_ptr<Parts>> known(program.modules.size());
-  for (const Chunk& chunk : program.stages[stage_idx].chunks) {
-    for (const std::int16_t module_idx : chunk.modules) {
-      auto& module = known[static_cast<std::size_t>(module_idx)];
-      if (!module)
-        module = std::make_unique<Parts>(module_parts(program.modules[static_cast<std::size_t>(module_idx)], costs));
-      for (std::size_t part = 0; part < parts.size(); ++part) parts[part] += (*module)[part] * micro_batches;
+  const Stage& stage = program.stages[stage_idx];
+  // Slots of a kind and chunks, micro-batches apart, are alike.
+  std::map<std::tuple<SlotKind, std::int16_t, std::int16_t>, std::int64_t> slots;
+  for (const Slot& slot : stage.slots) ++slots[{slot.kind, slot.chunk, slot.backward_chunk}];
+  std::map<SlotPartKey, std::int64_t> counts;
+  std::map<SlotPartKey, SlotPart> examples;
+  for (const auto& [slot, count] : slots) {
+    const auto [kind, chunk, backward_chunk] = slot;
+    for (const SlotPart& part : slot_parts(program.modules, stage, {chunk, kind, 0, backward_chunk, 0})) {
+      counts[part.key()] += count;
+      examples.emplace(part.key(), part);
     }
+  }
+  std::deque<std::vector<Operator>> made;
+  for (const auto& [key, count] : counts) {
+    const Parts one = part_parts(part_operators(program.modules, program.plan, examples.at(key), made), costs);
+    for (std::size_t part = 0; part < parts.size(); ++part) parts[part] += one[part] * count;
   }
   at(parts, TimePart::kSlowdown) += Duration{stage_times.slowed_ps};
   at(parts, TimePart::kBubble) += Duration{stage_times.bubble_ps};
@@ -95,21 +105,29 @@ class TimelineWriter {
   }
 
   void add(const TaskRun& run) {
-    static constexpr const char* kKinds[] = {"gather", "forward", "backward", "reduce", "optimizer"};
     const TaskOrigin& origin = indexed_.index.task(indexed_.job, run);
     if (origin.op == nullptr) return;
     const SlotOrigin& slot = indexed_.index.slot(run);
-    reports::TraceArgs args = {{"micro_batch", std::int64_t{slot.micro_batch}}, {"chunk", std::int64_t{slot.chunk}}};
+    const bool backward = slot.slot.kind == SlotKind::kMerged && origin.op->pass != Pass::kForward;
+    const std::int64_t micro_batch = backward ? slot.slot.backward_micro_batch : slot.slot.micro_batch;
+    const std::int64_t chunk = backward ? slot.slot.backward_chunk : slot.slot.chunk;
+    reports::TraceArgs args = {{"micro_batch", micro_batch}, {"chunk", chunk}};
     if (origin.place >= 0) args.emplace_back("module", std::int64_t{origin.place});
     if (origin.op->transfer.payload.count > 0) args.emplace_back("bytes", origin.op->transfer.payload.count);
     if (origin.op->compute.flops.count > 0) args.emplace_back("flops", origin.op->compute.flops.count);
-    writer_.complete(run.device, static_cast<int>(origin.op->stream), origin.op->name,
-                     kKinds[static_cast<std::size_t>(slot.kind)], Duration{run.start_ps},
-                     Duration{run.end_ps - run.start_ps}, args);
+    writer_.complete(run.device, static_cast<int>(origin.op->stream), origin.op->name, slot_name(slot),
+                     Duration{run.start_ps}, Duration{run.end_ps - run.start_ps}, args);
   }
   void finish() { writer_.finish(); }
 
  private:
+  static const char* slot_name(const SlotOrigin& origin) {
+    static constexpr const char* kRoles[] = {"gather", "", "reduce", "optimizer"};
+    static constexpr const char* kKinds[] = {"forward", "backward", "backward input", "backward weight", "merged"};
+    return origin.role == SlotRole::kPass ? kKinds[static_cast<std::size_t>(origin.slot.kind)]
+                                          : kRoles[static_cast<std::size_t>(origin.role)];
+  }
+
   const IndexedJob& indexed_;
   reports::TraceWriter writer_;
 };
@@ -118,10 +136,10 @@ class TimelineWriter {
 // stream leaves of a slot is exposed communication, and what slots leave of the step is waiting.
 class ExactStage {
  public:
-  void add(const TaskRun& task, const Operator& op, SlotKind kind, const CostModel& costs) {
+  void add(const TaskRun& task, const Operator& op, SlotRole role, const CostModel& costs) {
     const Duration length{task.end_ps - task.start_ps};
-    if (kind == SlotKind::kOptimizer) at(parts_, TimePart::kOptimizer) += length;
-    if ((kind != SlotKind::kForward && kind != SlotKind::kBackward) || op.stream == Stream::kPipeline) return;
+    if (role == SlotRole::kOptimizer) at(parts_, TimePart::kOptimizer) += length;
+    if (role != SlotRole::kPass || op.stream == Stream::kPipeline) return;
     if (task.slot != slot_) {
       slot_ = task.slot;
       slot_start_ps_ = task.start_ps;
@@ -162,7 +180,7 @@ void predict_exactly(Prediction& prediction, const Program& program, const Model
     if (timeline) timeline->add(task);
     const TaskOrigin& origin = indexed.index.task(indexed.job, task);
     if (origin.op != nullptr)
-      stages[static_cast<std::size_t>(task.device)].add(task, *origin.op, indexed.index.slot(task).kind, costs);
+      stages[static_cast<std::size_t>(task.device)].add(task, *origin.op, indexed.index.slot(task).role, costs);
   });
   if (timeline) timeline->finish();
   prediction.step = Duration{result.makespan_ps};

@@ -32,15 +32,10 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
   const std::int16_t predict =
       model.predict_layers > 0 ? add(lower_predict_layer(model, plan, options)) : std::int16_t{-1};
 
-  program.stages.resize(static_cast<std::size_t>(plan.pp));
-  for (std::int64_t stage = 0; stage < plan.pp; ++stage) {
-    program.stages[static_cast<std::size_t>(stage)].chunks.resize(static_cast<std::size_t>(plan.vpp));
-    program.stages[static_cast<std::size_t>(stage)].slots =
-        stage_slots(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches());
-  }
+  std::vector<Chunk> chunks(static_cast<std::size_t>(plan.virtual_stages()));
   std::size_t layer_idx = 0;
   for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
-    Chunk& chunk = program.stages[static_cast<std::size_t>(v % plan.pp)].chunks[static_cast<std::size_t>(v / plan.pp)];
+    Chunk& chunk = chunks[static_cast<std::size_t>(v)];
     if (v == 0) chunk.modules.push_back(embedding);
     for (std::int64_t count = plan.layers_of(v, model.num_layers()); count > 0; --count)
       chunk.modules.push_back(layer_module(model.layers[layer_idx++]));
@@ -55,6 +50,7 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
     }
   }
   assert(layer_idx == model.layers.size());
+  program.stages = lay_out_stages(pipeline_shape(plan), chunks);
   return program;
 }
 

@@ -43,8 +43,8 @@ double walk(const Sample& sample, const Plan& plan, std::int64_t stage) {
       kept[static_cast<std::size_t>(chunk)] += sample.contents.count(chunk * plan.pp + stage, module) *
                                                sample.modules[static_cast<std::size_t>(module)].kept.count;
   double held = 0, worst = 0;
-  for (const Slot& slot : stage_slots(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches())) {
-    held += (slot.backward ? -1 : 1) * kept[static_cast<std::size_t>(slot.chunk)];
+  for (const Slot& slot : stage_slots(pipeline_shape(plan), stage)) {
+    held += (slot.kind == SlotKind::kBackward ? -1 : 1) * kept[static_cast<std::size_t>(slot.chunk)];
     worst = std::max(worst, held);
   }
   return worst;
@@ -101,6 +101,39 @@ TEST(Activations, ClosedFormEqualsTheWalkOverSlots) {
           << "pp " << pp << ", vpp " << vpp << ", " << micro_batches << " micro-batches, stage " << stage;
     }
   }
+}
+
+// Input gradients of a layer that keeps 40 MB and holds 30 MB for its weight gradients. Under ZB-H1 stage i of 4 has,
+// at its worst, 4 - i micro-batches before their backward and i between its halves.
+TEST(Activations, PartedBackwardsHoldWhatWeightGradientsRead) {
+  Sample sample({{1, 0}, {1, 0}, {1, 0}, {1, 0}});
+  sample.modules[0].held = {30e6};
+  Plan plan = pipeline_plan(4, 1, 16);
+  plan.schedule = PipelineSchedule::kZbH1;
+  for (std::int64_t stage = 0; stage < 4; ++stage) {
+    const StageMemory memory = sample.stage(plan, stage);
+    EXPECT_EQ(memory.in_flight, 4);
+    const double pairs = static_cast<double>(4 - stage), parted = static_cast<double>(stage);
+    const double head = stage == 3 ? 2e6 : 0;
+    EXPECT_DOUBLE_EQ(memory[MemoryRow::kActivations].count, pairs * (40e6 + head) + parted * 30e6);
+  }
+}
+
+// DualPipe's stage 0 of 2 holds both halves of the model: parameters of all modules, and the head's activations.
+TEST(Activations, DualPipeHoldsTwoStages) {
+  const Sample sample({{1, 0}, {1, 0}});
+  Plan plan = pipeline_plan(2, 1, 8);
+  const StageMemory first = sample.stage(plan, 0), second = sample.stage(plan, 1);
+  plan.schedule = PipelineSchedule::kDualPipe;
+  const StageMemory both = sample.stage(plan, 0);
+  EXPECT_EQ(both.in_flight, 3);
+  EXPECT_DOUBLE_EQ(both[MemoryRow::kWeights].count,
+                   first[MemoryRow::kWeights].count + second[MemoryRow::kWeights].count);
+  // Optimizer states are shared with the stage that holds the copies.
+  EXPECT_DOUBLE_EQ(both[MemoryRow::kOptimizer].count,
+                   (first[MemoryRow::kOptimizer].count + second[MemoryRow::kOptimizer].count) / 2);
+  // Merged slots need a forward's and a backward's workspace.
+  EXPECT_DOUBLE_EQ(both[MemoryRow::kWorkspace].count, 5e6 + 9e6);
 }
 
 // One stage of one layer of 1e6 dense and 8e6 expert parameters (and 6e6 of embedding and head), on 16 GPUs with EP4:

@@ -177,12 +177,13 @@ TEST(PlanJson, RoundTripIsExactForRandomPlans) {
       set_plan_field(plan, field, pick({"1", "2", "7", "96", "512", "1000"}));
     set_plan_field(plan, "attention", pick({"tp", "sp", "cp"}));
     set_plan_field(plan, "dispatch", pick({"a2a", "ag_rs"}));
-    set_plan_field(plan, "schedule", pick({"1f1b", "interleaved"}));
+    set_plan_field(plan, "schedule", pick({"1f1b", "interleaved", "zb_h1", "zb_v", "dualpipe"}));
     set_plan_field(plan, "layout", pick({"even", "4/4/3", "Et|(tt|)*30L"}));
     set_plan_field(plan, "zero", pick({"0", "1", "2", "3"}));
     set_plan_field(plan, "recompute", pick({"none", "selective", "full", "norm", "norm+expert", "up_projection"}));
     set_plan_field(plan, "overlap", pick({"none", "inter", "intra"}));
-    for (const char* field : {"overlap_grad_reduce", "overlap_param_gather", "overlap_p2p", "optimizer_offload"})
+    for (const char* field : {"overlap_grad_reduce", "overlap_param_gather", "overlap_p2p", "optimizer_offload",
+                              "merge_passes", "delay_weight_gradients"})
       set_plan_field(plan, field, pick({"on", "off"}));
     set_plan_field(plan, "grad_wire", pick({"fp32", "bf16"}));
     set_plan_field(plan, "act_wire", pick({"bf16", "fp8"}));

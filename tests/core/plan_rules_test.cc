@@ -191,6 +191,59 @@ TEST_F(PlanRules, Schedules) {
   expect_broken("interleaved pp = 2 needs overlap_p2p", "overlap_p2p=on", Target::kMegatron);
 }
 
+TEST_F(PlanRules, SchedulesThatPartTheBackward) {
+  plan.gpus = plan.pp = 4;
+  plan.global_batch = 8;
+  plan.schedule = PipelineSchedule::kZbH1;
+  expect_valid();
+  expect_broken("schedule of Megatron", "Megatron has no schedule=zb_h1; use schedule=1f1b", Target::kMegatron);
+  expect_broken("schedule of torchtitan", "torchtitan has no schedule=zb_h1; use schedule=1f1b", Target::kTorchtitan);
+  plan.vpp = 2;
+  expect_broken("schedule and vpp", "schedule=zb_h1 runs one chunk a stage, not VPP=2");
+  plan.schedule = PipelineSchedule::kZbV;
+  expect_valid();
+  expect_valid(Target::kTorchtitan);
+  plan.vpp = 1;
+  expect_broken("schedule and vpp", "schedule=zb_v runs two chunks a stage, not VPP=1; use VPP=2");
+  plan.schedule = PipelineSchedule::kDualPipe;
+  expect_valid();
+  plan.global_batch = 9;
+  expect_broken("dualpipe needs even micro-batches >= 2 * pp", "= 9; use global_batch=10");
+  plan.global_batch = 6;
+  expect_broken("dualpipe needs even micro-batches >= 2 * pp", "at least 2 x PP=8");
+  plan.gpus = plan.pp = 3;
+  plan.global_batch = 8;
+  expect_broken("dualpipe needs an even pp", "PP=3 is odd; use PP=2 or PP=4");
+  plan.gpus = plan.pp = 1;
+  plan.schedule = PipelineSchedule::kZbH1;
+  expect_broken("parted backward needs pp > 1", "schedule=zb_h1 needs more than PP=1 stage");
+}
+
+TEST_F(PlanRules, MergedPasses) {
+  plan.gpus = plan.pp = 2;
+  plan.global_batch = 8;
+  plan.delay_weight_gradients = true;
+  expect_broken("delay_weight_gradients needs merged passes", "use merge_passes=on or schedule=dualpipe");
+  plan.merge_passes = true;
+  expect_broken("merge_passes and schedule", "not schedule=1f1b with PP=2; use schedule=interleaved with VPP=2");
+  plan.schedule = PipelineSchedule::kInterleaved;
+  plan.vpp = 2;
+  expect_valid();
+  expect_broken("schedule of torchtitan", "use merge_passes=off", Target::kTorchtitan);
+  plan.in_layer_overlap = InLayerOverlap::kNone;
+  expect_broken("merge_passes needs overlap", "use overlap=inter");
+  plan.in_layer_overlap = InLayerOverlap::kInterOperator;
+  plan.schedule = PipelineSchedule::kDualPipe;
+  plan.vpp = 1;
+  expect_broken("merge_passes and schedule", "merges its passes by itself; use merge_passes=off");
+  plan.merge_passes = false;
+  expect_valid();
+  plan.schedule = PipelineSchedule::k1F1B;
+  plan.merge_passes = true;
+  plan.gpus = plan.pp = 1;
+  expect_valid();
+}
+
 TEST_F(PlanRules, VirtualStagesNeedLayers) {
   plan.gpus = plan.pp = 4;
   plan.vpp = 3;

@@ -14,9 +14,8 @@ Mesh mesh_of(const Plan& plan) {
   return {plan.attention, plan.attention_degree, plan.context_degree, plan.ep, plan.etp};
 }
 
-TEST(MeshTable, StepAndMemoryAreThoseOfThePrediction) {
-  RandomPlans plans(3);
-  for (int i = 0; i < 100; ++i) {
+void expect_as_predicted(RandomPlans plans, int count) {
+  for (int i = 0; i < count; ++i) {
     const RandomPlan sample = plans.next();
     const Question question = ask_for(sample.model, sample.cluster, sample.plan);
     MeshTable table(question, mesh_of(sample.plan));
@@ -28,9 +27,14 @@ TEST(MeshTable, StepAndMemoryAreThoseOfThePrediction) {
     cursor.move_to_variant(0);
     const simulator::Prediction prediction = simulator::predict(sample.model, sample.cluster, sample.plan);
     EXPECT_EQ(cursor.step_ps(), prediction.step.count()) << describe_plan(sample.plan);
+    EXPECT_LE(cursor.bound_ps(), cursor.step_ps()) << describe_plan(sample.plan);
     EXPECT_EQ(cursor.memory().total(), prediction.memory.worst().total()) << describe_plan(sample.plan);
   }
 }
+
+TEST(MeshTable, StepAndMemoryAreThoseOfThePrediction) { expect_as_predicted(RandomPlans(3), 100); }
+
+TEST(MeshTable, SoTheyAreUnderOtherSchedules) { expect_as_predicted(RandomPlans(4, /*others_too=*/true), 100); }
 
 // Every plan of a few meshes of each question.
 TEST(MeshTable, BoundIsNoMoreThanTheStep) {

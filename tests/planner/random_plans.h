@@ -22,7 +22,8 @@ struct RandomPlan {
 
 class RandomPlans {
  public:
-  explicit RandomPlans(std::uint64_t seed) : random_(seed) {}
+  // others_too: schedules with parted or merged passes, too.
+  explicit RandomPlans(std::uint64_t seed, bool others_too = false) : random_(seed), others_too_(others_too) {}
 
   // The references hold as long as this lives.
   RandomPlan next() {
@@ -70,6 +71,7 @@ class RandomPlans {
     plan.pp = one_of<std::int64_t>({1, 2, 3, 4, 8});
     plan.vpp = plan.pp > 1 ? one_of<std::int64_t>({1, 2, 3, 4}) : 1;
     plan.schedule = plan.vpp > 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
+    if (others_too_) draw_schedule(plan);
     plan.zero = one_of<int>({0, 1, 1, 2, 3});
     plan.recompute = one_of<Recompute>(
         {kRecomputeNone, Recompute::kNorm | Recompute::kActivation, kRecomputeSelective, kRecomputeFull});
@@ -83,12 +85,24 @@ class RandomPlans {
     const std::int64_t dp = one_of<std::int64_t>({1, 2, 4, 8, 32});
     plan.gpus = dp * plan.model_ranks();
     // Few enough for data-parallel traffic to matter, and for tests to run every operator.
-    const std::int64_t micro_batches = static_cast<std::int64_t>(1 + random_() % 3) * plan.pp;
+    std::int64_t micro_batches = static_cast<std::int64_t>(1 + random_() % 3) * plan.pp;
+    if (plan.schedule == PipelineSchedule::kDualPipe) micro_batches += plan.pp;
     plan.global_batch = micro_batches * plan.micro_batch * dp;
     return plan;
   }
 
+  void draw_schedule(Plan& plan) {
+    plan.schedule = static_cast<PipelineSchedule>(random_() % 5);
+    if (plan.pp == 1) plan.schedule = PipelineSchedule::k1F1B;
+    plan.merge_passes = coin() && (plan.pp == 1 || plan.schedule == PipelineSchedule::kInterleaved);
+    plan.delay_weight_gradients = coin() && (plan.merge_passes || plan.schedule == PipelineSchedule::kDualPipe);
+    plan.vpp = plan.schedule == PipelineSchedule::kInterleaved ? one_of<std::int64_t>({2, 3, 4})
+               : plan.schedule == PipelineSchedule::kZbV       ? 2
+                                                               : 1;
+  }
+
   std::mt19937_64 random_;
+  bool others_too_;
   std::map<std::string, Model> models_;
   std::map<std::string, Cluster> clusters_;
 };

@@ -71,6 +71,9 @@ void expect_same_answer(const SearchResult& a, const SearchResult& b, const std:
     EXPECT_EQ(a.alternatives[i].value, b.alternatives[i].value) << where;
     expect_same(a.alternatives[i].best, b.alternatives[i].best, where);
   }
+  ASSERT_EQ(a.other_schedules.size(), b.other_schedules.size()) << name;
+  for (std::size_t i = 0; i < a.other_schedules.size(); ++i)
+    expect_same(a.other_schedules[i].best, b.other_schedules[i].best, name + ", " + a.other_schedules[i].value);
   ASSERT_EQ(a.near_misses.size(), b.near_misses.size()) << name;
   for (std::size_t i = 0; i < a.near_misses.size(); ++i) {
     EXPECT_TRUE(a.near_misses[i].plan == b.near_misses[i].plan) << name;
@@ -147,6 +150,39 @@ TEST(Search, AlternativesDifferFromTheWinnerInTheirField) {
       EXPECT_NE(plan_field(result.best.front().plan, alternative.field), alternative.value);
       EXPECT_GE(alternative.best.step, result.best.front().step);
     }
+  }
+}
+
+// Each is the best of few, so no better than what --fix finds among all.
+TEST(Search, OtherSchedulesAreValidAndNoFasterThanTheirOwnSearch) {
+  const Fixes fixes = {{"attention_degree", "8"}, {"ep", "8"}, {"etp", "1"}, {"cp", "1"}, {"dispatch", "a2a"}};
+  const Question question = ask("megascale-352b", "h800", 240, 240, 8192, fixes);
+  const SearchResult result = search(question);
+  std::set<std::string> seen;
+  for (const Alternative& other : result.other_schedules) {
+    seen.insert(other.value);
+    EXPECT_TRUE(is_valid(question.model, question.cluster, other.best.plan)) << describe_plan(other.best.plan);
+    EXPECT_EQ(plan_field(other.best.plan, other.field), other.value);
+    EXPECT_LE(other.best.memory, question.cluster.gpu.memory);
+    Fixes narrower = fixes;
+    narrower.push_back({other.field, other.value});
+    const auto own = fastest(ask("megascale-352b", "h800", 240, 240, 8192, narrower));
+    ASSERT_TRUE(own.has_value()) << other.value;
+    EXPECT_LE(own->step, other.best.step) << other.value;
+  }
+  EXPECT_TRUE(seen.contains("zb_h1") && seen.contains("zb_v") && seen.contains("on"));
+}
+
+// With the schedule fixed, bounds of parted and merged passes prune, too.
+TEST(Search, PrunedAnswersAsExhaustiveUnderOtherSchedules) {
+  for (const simulator::Change& fix :
+       Fixes{{"schedule", "zb_h1"}, {"schedule", "zb_v"}, {"schedule", "dualpipe"}, {"merge_passes", "on"}}) {
+    Question question = ask("mixtral-8x7b", "h100", 32, 64, 4096,
+                            {{"attention", "tp"}, {"cp", "1"}, {"dispatch", "a2a"}, {"ep", "4"}, fix});
+    question.jobs = 1;
+    const SearchResult pruned = search(question), exhaustive = search(question, {}, true);
+    EXPECT_FALSE(pruned.best.empty()) << fix.value;
+    expect_same_answer(pruned, exhaustive, fix.value);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 #include <tuple>
 
 #include "core/schedule.h"
@@ -15,7 +16,9 @@ namespace {
 // Every slot of every virtual stage alike; no sends, no data-parallel
 // collectives, nothing after the last slot.
 PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp, std::int64_t vpp, std::int64_t micro_batches,
-                            std::int64_t forward, std::int64_t backward) {
+                            std::int64_t forward, std::int64_t backward, std::int64_t weight = 0,
+                            std::int64_t merged = 0) {
+  const auto with_nothing_beside = [](std::int64_t alone) { return SlotTimes{alone, {alone, alone}, {alone, alone}}; };
   PipelineTimes times;
   times.schedule = schedule;
   times.pp = pp;
@@ -26,6 +29,10 @@ PipelineTimes uniform_times(PipelineSchedule schedule, std::int64_t pp, std::int
   times.backward.assign(virtual_stages, backward);
   times.forward_beside_data = times.forward_beside_send = {virtual_stages, {forward, forward}};
   times.backward_beside_data = times.backward_beside_send = {virtual_stages, {backward, backward}};
+  times.backward_input.assign(virtual_stages, with_nothing_beside(backward - weight));
+  times.backward_weight.assign(virtual_stages, with_nothing_beside(weight));
+  const std::int64_t chunks = schedule == PipelineSchedule::kDualPipe ? 2 : vpp;
+  times.merged.assign(static_cast<std::size_t>(pp * chunks * chunks), with_nothing_beside(merged));
   times.gather.assign(virtual_stages, 0);
   times.reduce.assign(virtual_stages, 0);
   times.optimizer.assign(static_cast<std::size_t>(pp), 0);
@@ -36,11 +43,22 @@ PipelineTimes random_times(std::mt19937_64& random) {
   const auto number = [&](std::int64_t low, std::int64_t high) {
     return std::uniform_int_distribution<std::int64_t>(low, high)(random);
   };
-  const bool interleaved = number(0, 1) == 1;
-  const std::int64_t pp = number(1, 7), vpp = interleaved ? number(1, 4) : 1;
-  const std::int64_t micro_batches = interleaved ? number(pp, 4 * pp) : number(1, 25);
-  PipelineTimes times = uniform_times(interleaved ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B, pp, vpp,
-                                      micro_batches, 0, 0);
+  PipelineShape shape{static_cast<PipelineSchedule>(number(0, 4)), number(1, 7), 1, number(1, 25), number(0, 3) == 0};
+  switch (shape.schedule) {
+    case PipelineSchedule::k1F1B: shape.pp = shape.merge_passes ? 1 : shape.pp; break;
+    case PipelineSchedule::kInterleaved:
+      shape.vpp = number(1, 4);
+      shape.micro_batches = number(shape.pp, 4 * shape.pp);
+      break;
+    case PipelineSchedule::kZbV: shape.vpp = 2; [[fallthrough]];
+    case PipelineSchedule::kZbH1: shape.merge_passes = false; break;
+    case PipelineSchedule::kDualPipe:
+      shape.pp = 2 * number(1, 3);
+      shape.micro_batches = 2 * number(shape.pp, 2 * shape.pp);
+      shape.merge_passes = false;
+  }
+  PipelineTimes times = uniform_times(shape.schedule, shape.pp, shape.vpp, shape.micro_batches, 0, 0);
+  times.merge_passes = shape.merge_passes;
   // At most twice as slow, which the other, at half its rate or more, makes up for.
   const auto beside = [&](std::int64_t alone) {
     const std::int64_t slot = alone + number(0, alone);
@@ -57,6 +75,13 @@ PipelineTimes random_times(std::mt19937_64& random) {
     times.gather[v] = number(0, longest_collective);
     times.reduce[v] = number(0, longest_collective);
   }
+  for (std::vector<SlotTimes>* slots : {&times.backward_input, &times.backward_weight, &times.merged}) {
+    for (SlotTimes& slot : *slots) {
+      slot.alone = number(0, 2'000'000);
+      slot.data = beside(slot.alone);
+      slot.send = beside(slot.alone);
+    }
+  }
   for (std::int64_t& optimizer : times.optimizer) optimizer = number(0, 300'000);
   times.send = number(0, 1) * number(0, 1'500'000);
   times.norm = number(0, 50'000);
@@ -70,12 +95,12 @@ PipelineTimes random_times(std::mt19937_64& random) {
 // until one lacks its message.
 class SlowComposition {
  public:
-  explicit SlowComposition(const PipelineTimes& times) : times_(times) {
+  explicit SlowComposition(const PipelineTimes& times) : times_(times), shape_(times.shape()) {
     for (std::int64_t stage = 0; stage < times.pp; ++stage) {
-      slots_.push_back(stage_slots(times.schedule, times.pp, times.vpp, stage, times.micro_batches));
+      slots_.push_back(stage_slots(shape_, stage));
       std::int64_t gathered = 0;
-      for (std::int64_t chunk = 0; chunk < times.vpp; ++chunk) {
-        gathered += times.gather[chunk * times.pp + stage];
+      for (std::int64_t chunk = 0; chunk < shape_.chunks(); ++chunk) {
+        gathered += times.gather[shape_.virtual_stage(stage, chunk)];
         collective_ends_[stage].push_back(gathered);
       }
       if (!times.overlap_param_gather) free_[stage] = gathered;
@@ -88,7 +113,7 @@ class SlowComposition {
     std::int64_t done = 0;
     for (std::int64_t stage = 0; stage < times_.pp; ++stage) {
       if (!times_.overlap_grad_reduce) {
-        for (std::int64_t chunk = times_.vpp - 1; chunk >= 0; --chunk) reduce(stage, chunk, last_end_[stage]);
+        for (std::int64_t chunk = shape_.chunks() - 1; chunk >= 0; --chunk) reduce(stage, chunk, last_end_[stage]);
       }
       done = std::max({done, free_[stage], collective_ends_[stage].back()});
     }
@@ -107,39 +132,52 @@ class SlowComposition {
     return moved;
   }
 
+  struct Pass {
+    bool backward;
+    std::int64_t v, micro_batch;
+  };
+
   bool run(std::int64_t stage, const Slot& slot) {
-    const std::int64_t v = slot.chunk * times_.pp + stage, last = times_.pp * times_.vpp - 1;
-    const std::int64_t send = times_.pp > 1 ? times_.send : 0;
+    const std::int64_t last = shape_.virtual_stages() - 1;
+    std::vector<Pass> passes;
+    if (slot.runs_forward()) passes.push_back({false, shape_.virtual_stage(stage, slot.chunk), slot.micro_batch});
+    if (slot.makes_input_gradients())
+      passes.push_back({true, shape_.virtual_stage(stage, slot.gradient_chunk()), slot.gradient_micro_batch()});
     std::int64_t start = free_[stage];
-    if (slot.backward && v == last) {
-      if (!arrivals_.contains({false, v, slot.micro_batch})) return false;
-    } else if (slot.backward || v > 0) {
-      const auto producer = arrivals_.find({slot.backward, slot.backward ? v + 1 : v - 1, slot.micro_batch});
+    for (const Pass& pass : passes) {
+      if (pass.backward ? pass.v == last : pass.v == 0) continue;
+      const auto producer = arrivals_.find({pass.backward, pass.backward ? pass.v + 1 : pass.v - 1, pass.micro_batch});
       if (producer == arrivals_.end()) return false;
       start = std::max(start, producer->second);
     }
-    if (!slot.backward && slot.micro_batch == 0) start = std::max(start, collective_ends_[stage][slot.chunk]);
-    const std::int64_t end =
-        slot.backward
-            ? work(stage, start, times_.backward[v], times_.backward_beside_data[v], times_.backward_beside_send[v])
-            : work(stage, start, times_.forward[v], times_.forward_beside_data[v], times_.forward_beside_send[v]);
+    if (slot.runs_forward() && started_.insert({stage, slot.chunk}).second)
+      start = std::max(start, collective_ends_[stage][slot.chunk]);
+    const SlotTimes times = times_.slot(stage, slot);
+    const std::int64_t end = work(stage, start, times.alone, times.data, times.send);
     last_end_[stage] = free_[stage] = end;
-    if (v == (slot.backward ? 0 : last)) {
-      arrivals_[{slot.backward, v, slot.micro_batch}] = end;
-    } else {
-      wire_free_[stage] = std::max(wire_free_[stage], end) + send;
-      arrivals_[{slot.backward, v, slot.micro_batch}] = wire_free_[stage];
-      if (!times_.overlap_p2p) free_[stage] += send;
+    for (const Pass& pass : passes) {
+      if (pass.v == (pass.backward ? 0 : last)) continue;
+      std::int64_t& arrival = arrivals_[{pass.backward, pass.v, pass.micro_batch}];
+      arrival = free_[stage];
+      if (!shape_.sends(pass.backward ? pass.v - 1 : pass.v)) continue;
+      wire_free_[stage] = std::max(wire_free_[stage], free_[stage]) + times_.send;
+      arrival = wire_free_[stage];
+      if (!times_.overlap_p2p) free_[stage] += times_.send;
     }
-    if (slot.backward && slot.micro_batch == times_.micro_batches - 1 && times_.overlap_grad_reduce) {
-      reduce(stage, slot.chunk, end);
+    const auto reductions = [&](const Slot& other) {
+      return other.makes_weight_gradients() && other.gradient_chunk() == slot.gradient_chunk();
+    };
+    const bool completes = std::none_of(slots_[stage].begin() + static_cast<std::ptrdiff_t>(next_[stage]) + 1,
+                                        slots_[stage].end(), reductions);
+    if (slot.makes_weight_gradients() && completes && times_.overlap_grad_reduce) {
+      reduce(stage, slot.gradient_chunk(), end);
     }
     return true;
   }
 
   void reduce(std::int64_t stage, std::int64_t chunk, std::int64_t from) {
     const std::int64_t start = std::max(from, collective_ends_[stage].back());
-    collective_ends_[stage].push_back(start + times_.reduce[chunk * times_.pp + stage]);
+    collective_ends_[stage].push_back(start + times_.reduce[shape_.virtual_stage(stage, chunk)]);
   }
 
   // Both run at the rates that they have beside each other until one is done, then the one left at its own.
@@ -174,10 +212,12 @@ class SlowComposition {
   }
 
   const PipelineTimes& times_;
+  const PipelineShape shape_;
   std::vector<std::vector<Slot>> slots_;
   std::map<std::int64_t, std::vector<std::int64_t>> collective_ends_;  // by stage, in order; gathers first
   std::map<std::int64_t, std::int64_t> free_, last_end_, wire_free_;   // by stage
   std::map<std::int64_t, std::size_t> next_;
+  std::set<std::pair<std::int64_t, std::int64_t>> started_;                        // stages' chunks
   std::map<std::tuple<bool, std::int64_t, std::int64_t>, std::int64_t> arrivals_;  // of what a slot sends
 };
 
@@ -319,6 +359,37 @@ TEST(Compose, BubbleOfUniformStages) {
   }
 }
 
+// What the papers give as bubbles, with F, B, W forward, whole backward and its weights' part: ZB-H1 (pp - 1)(F + B -
+// 2W) (arXiv 2401.10241, Table 1, whose B is the input's part alone), DualPipe (pp / 2 - 1)(F&B + B - 3W) (arXiv
+// 2412.19437, Table 2; F&B: a merged slot). ZB-V has none left at equal times but the way of the first micro-batch to
+// the last stage (section 6 of the former), (pp - 1) F, once there are 2 pp - 1 micro-batches.
+TEST(Compose, BubblesOfThePapers) {
+  Composer composer;
+  for (std::int64_t pp : {2, 4, 8}) {
+    const std::int64_t m = 4 * pp;
+    const Composition& h1 = composer.compose(uniform_times(PipelineSchedule::kZbH1, pp, 1, m, 10, 20, 8));
+    for (const StageTimes& stage : h1.stages) EXPECT_EQ(stage.bubble_ps, (pp - 1) * (10 + 20 - 2 * 8));
+    const Composition& v = composer.compose(uniform_times(PipelineSchedule::kZbV, pp, 2, m, 10, 20, 10));
+    for (const StageTimes& stage : v.stages) EXPECT_EQ(stage.bubble_ps, (pp - 1) * 10);
+    const Composition& dual = composer.compose(uniform_times(PipelineSchedule::kDualPipe, pp, 1, m, 10, 20, 10, 30));
+    for (const StageTimes& stage : dual.stages) EXPECT_EQ(stage.bubble_ps, (pp / 2 - 1) * (30 + 20 - 3 * 10));
+  }
+}
+
+// A merged slot that takes what its two passes take: the bubble is interleaved's, and the longer warm-up adds no more
+// than one forward a stage.
+TEST(Compose, MergedSlotsThatSaveNothing) {
+  Composer composer;
+  for (std::int64_t pp : {2, 4, 8}) {
+    PipelineTimes times = uniform_times(PipelineSchedule::kInterleaved, pp, 2, 4 * pp, 10, 20, 0, 30);
+    const std::int64_t apart = composer.compose(times).step_ps;
+    times.merge_passes = true;
+    const std::int64_t merged = composer.compose(times).step_ps;
+    EXPECT_GE(merged, apart);
+    EXPECT_LE(merged, apart + pp * 30);
+  }
+}
+
 // Slots and what is beside them are rounded, by two ticks each; a path to the end passes the slots of no more than two
 // stages' worth.
 TEST(Compose, AgreesWithTheDefinitionPlayedOut) {
@@ -329,7 +400,8 @@ TEST(Compose, AgreesWithTheDefinitionPlayedOut) {
     const std::int64_t rounded = 2 * 2 * (2 * times.micro_batches * times.vpp + 2 * times.pp * times.vpp);
     EXPECT_NEAR(static_cast<double>(composer.compose(times).step_ps),
                 static_cast<double>(SlowComposition(times).step()), static_cast<double>(rounded))
-        << "pp " << times.pp << ", vpp " << times.vpp << ", m " << times.micro_batches;
+        << "schedule " << static_cast<int>(times.schedule) << ", pp " << times.pp << ", vpp " << times.vpp << ", m "
+        << times.micro_batches << ", merged " << times.merge_passes;
   }
 }
 
@@ -355,7 +427,8 @@ TEST(Compose, LowerBoundHolds) {
   for (int i = 0; i < 5000; ++i) {
     const PipelineTimes times = random_times(random);
     EXPECT_LE(lower_bound_ps(times), composer.compose(times).step_ps)
-        << "pp " << times.pp << ", vpp " << times.vpp << ", m " << times.micro_batches;
+        << "schedule " << static_cast<int>(times.schedule) << ", pp " << times.pp << ", vpp " << times.vpp << ", m "
+        << times.micro_batches << ", merged " << times.merge_passes;
   }
 }
 

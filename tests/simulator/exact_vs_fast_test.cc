@@ -30,6 +30,16 @@ TEST(ExactVsFast, StepsOfRandomPlansAreWithinOnePercent) {
   }
 }
 
+TEST(ExactVsFast, StepsOfOtherSchedulesAreWithinOnePercent) {
+  RandomPlans plans(4, /*others_too=*/true);
+  std::vector<std::pair<double, std::string>> errors;
+  for (int i = 0; i < 100; ++i) errors.push_back(error_of(plans.next()));
+  std::sort(errors.rbegin(), errors.rend());
+  EXPECT_LT(errors[2].first, 0.01) << errors[2].second;
+  EXPECT_LT(errors[0].first, 0.05) << errors[0].second;
+  EXPECT_LT(errors[50].first, 0.002);
+}
+
 // Of many more, one in a hundred may be beyond: messages and collectives that contend for one NIC in an order that the
 // composition cannot know.
 TEST(ExactVsFast, FewOfManyRandomPlansAreBeyond) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "core/plan_names.h"
 #include "core/schedule.h"
 #include "simulator/compose.h"
 #include "simulator/module_times.h"
@@ -74,6 +75,11 @@ Module random_module(std::mt19937_64& random, ModuleKind kind) {
   module.kind = kind;
   module.forward = layer_pass(random, 1);
   module.backward = layer_pass(random, 2);
+  // Half of backward's products are weight gradients, for which nothing waits.
+  for (Operator& op : module.backward) {
+    if (op.name == std::string("beside")) op.pass = Pass::kBackwardWeight;
+    if (op.name == std::string("out")) op.waits.pop_back();
+  }
   // The products above have 30 to 100 million weights, half of them on the experts' side.
   std::uniform_real_distribution<> weights(1.5e7, 5e7);
   module.parameters = {weights(random), weights(random)};
@@ -82,12 +88,9 @@ Module random_module(std::mt19937_64& random, ModuleKind kind) {
 
 void fill_stages(Program& program) {
   const Plan& plan = program.plan;
-  for (std::int64_t stage = 0; stage < plan.pp; ++stage) {
-    program.stages.push_back(
-        {std::vector<Chunk>(plan.vpp), stage_slots(plan.schedule, plan.pp, plan.vpp, stage, plan.micro_batches())});
-  }
+  std::vector<Chunk> chunks(plan.virtual_stages());
   for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) {
-    Chunk& chunk = program.stages[v % plan.pp].chunks[v / plan.pp];
+    Chunk& chunk = chunks[v];
     if (v == 0) chunk.modules.push_back(0);
     for (std::int64_t layer = 0; layer < plan.layout[v]; ++layer) chunk.modules.push_back(1);
     if (v == plan.virtual_stages() - 1) chunk.modules.push_back(2);
@@ -96,6 +99,7 @@ void fill_stages(Program& program) {
       chunk.parameters.expert += program.modules[module].parameters.expert;
     }
   }
+  program.stages = lay_out_stages(pipeline_shape(plan), chunks);
 }
 
 Synthetic random_program(std::mt19937_64& random) {
@@ -106,13 +110,17 @@ Synthetic random_program(std::mt19937_64& random) {
   Plan& plan = made.plan;
   made.model.hidden = 4096;
   plan.pp = number(1, 6);
-  plan.schedule = number(0, 1) == 1 ? PipelineSchedule::kInterleaved : PipelineSchedule::k1F1B;
+  plan.schedule = static_cast<PipelineSchedule>(number(0, 4));
   plan.vpp = plan.schedule == PipelineSchedule::kInterleaved ? number(1, 3) : 1;
+  if (plan.schedule == PipelineSchedule::kZbV) plan.vpp = 2;
+  if (plan.schedule == PipelineSchedule::kDualPipe) plan.pp = 2 * number(1, 3);
+  plan.merge_passes = plan.schedule == PipelineSchedule::kInterleaved && number(0, 1) == 1;
+  plan.delay_weight_gradients = number(0, 1) == 1;
   plan.seq_len = 8192;
   plan.attention_degree = plan.ep = 8;
   const std::int64_t dp = std::int64_t{1} << number(0, 3);
   plan.gpus = plan.pp * dp * 8;
-  plan.global_batch = dp * number(2 * plan.pp, 5 * plan.pp);
+  plan.global_batch = dp * 2 * number(plan.pp, 2 * plan.pp);
   for (std::int64_t v = 0; v < plan.virtual_stages(); ++v) plan.layout.push_back(number(0, 3));
   plan.overlap_p2p = number(0, 1) == 1;
   plan.overlap_param_gather = number(0, 1) == 1;
@@ -128,8 +136,8 @@ Synthetic random_program(std::mt19937_64& random) {
 }
 
 std::string describe(const Plan& plan) {
-  return fmt::format("{}, pp {}, vpp {}, m {}, dp {}, zero {}, overlap p2p {} gather {} reduce {}",
-                     plan.schedule == PipelineSchedule::k1F1B ? "1F1B" : "interleaved", plan.pp, plan.vpp,
+  return fmt::format("{}, merged {}, pp {}, vpp {}, m {}, dp {}, zero {}, overlap p2p {} gather {} reduce {}",
+                     choice_name(kScheduleChoices, plan.schedule), plan.merge_passes, plan.pp, plan.vpp,
                      plan.micro_batches(), plan.dp(), plan.zero, plan.overlap_p2p, plan.overlap_param_gather,
                      plan.overlap_grad_reduce);
 }
@@ -157,6 +165,7 @@ TEST(Job, CompositionEqualsTheEngineWithoutDataParallelism) {
     plan.gpus = plan.pp * 8;  // one replica
     plan.global_batch = made.plan.micro_batches();
     plan.overlap_p2p = false;
+    plan.overlap_param_gather = plan.overlap_grad_reduce = false;  // between DualPipe's two copies
     const CostModel costs(made.cluster, plan);
     const std::int64_t exact = run(make_job(made.program, made.model, costs).job).makespan_ps;
     const std::int64_t fast = composer.compose(make_pipeline_times(made.program, made.model, costs)).step_ps;
@@ -180,7 +189,8 @@ TEST(Job, TimelineIsConsistent) {
 // Every operator of every slot runs, no more and no less, under its own name.
 TEST(Job, IndexNamesEveryTask) {
   std::mt19937_64 random(4);
-  const Synthetic made = random_program(random);
+  Synthetic made = random_program(random);
+  while (!pipeline_shape(made.plan).is_plain()) made = random_program(random);
   const Plan& plan = made.plan;
   const CostModel costs(made.cluster, plan);
   const IndexedJob made_job = make_job(made.program, made.model, costs);
@@ -190,12 +200,12 @@ TEST(Job, IndexNamesEveryTask) {
     const SlotOrigin& slot = made_job.index.slot(task);
     if (origin.op == nullptr) return;
     if (origin.op->name == std::string("pipeline_send")) ++sends;
-    if (slot.kind == SlotKind::kOptimizer) ++optimizers;
+    if (slot.role == SlotRole::kOptimizer) ++optimizers;
     if (origin.place < 0) return;
     ++module_tasks;
-    const Chunk& chunk = made.program.stages[task.device].chunks[slot.chunk];
+    const Chunk& chunk = made.program.stages[task.device].chunks[slot.slot.chunk];
     const Module& module = made.program.modules[chunk.modules[origin.place]];
-    const std::vector<Operator>& pass = slot.kind == SlotKind::kBackward ? module.backward : module.forward;
+    const std::vector<Operator>& pass = slot.slot.kind == SlotKind::kBackward ? module.backward : module.forward;
     EXPECT_TRUE(origin.op >= pass.data() && origin.op < pass.data() + pass.size());
   });
   // 4 operators of a module forward and 8 backward; embedding, head and layers.

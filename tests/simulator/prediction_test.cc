@@ -37,7 +37,7 @@ struct Exact {
 };
 
 TEST(Prediction, PartsAddUpToTheStep) {
-  RandomPlans plans(11);
+  RandomPlans plans(11, /*others_too=*/true);
   for (int i = 0; i < 200; ++i) {
     const RandomPlan sample = plans.next();
     for (const bool exact : {false, true}) {
