@@ -146,7 +146,7 @@ struct Stage {
 };
 
 struct LoweringOptions {
-  double imbalance = 1;  // rows of the most loaded expert rank / rows under balance
+  double imbalance = 1;  // rows of the rank meant / rows under balance; above 0
   // Fused operators reach their peers over NVLink: a group that spans nodes is not fused. lower() takes the cluster's.
   std::int64_t gpus_per_node = 8;
 };

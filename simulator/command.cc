@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
@@ -14,6 +13,7 @@
 #include "core/units_text.h"
 #include "reports/json.h"
 #include "reports/progress.h"
+#include "reports/text.h"
 #include "simulator/explain.h"
 #include "simulator/prediction_report.h"
 #include "simulator/study.h"
@@ -21,19 +21,11 @@
 namespace msmoe::simulator {
 namespace {
 
+constexpr std::int64_t kMostSteps = 100'000;
+
 void print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw std::system_error(errno, std::generic_category(), "cannot write to standard output");
-}
-
-double parse_imbalance(const std::string& text) {
-  if (std::filesystem::is_regular_file(text))
-    throw UserError(text, "--imbalance", "a histogram of routing from a file is not built yet", "a number, 1 or more");
-  const double imbalance = parse_number(text, {"", "--imbalance"});
-  if (imbalance < 1)
-    throw UserError("", "--imbalance", fmt::format("'{}' is not allowed", excerpt(text)),
-                    "1 or more: rows of the most loaded expert rank over balanced rows");
-  return imbalance;
 }
 
 std::optional<double> parse_tokens(const std::string& text) {
@@ -43,17 +35,26 @@ std::optional<double> parse_tokens(const std::string& text) {
   return static_cast<double>(tokens);
 }
 
-std::string imbalance_note(const Scenario& scenario) {
-  const double largest = largest_imbalance(scenario.model, scenario.plan);
-  if (scenario.imbalance <= 1) return "";
-  if (scenario.imbalance <= largest) return fmt::format("expert imbalance: {}\n", scenario.imbalance);
-  return fmt::format("expert imbalance: {0:.4g}, the most that EP={1} allows, for the {2} asked for\n", largest,
-                     scenario.plan.ep, scenario.imbalance);
+std::string imbalance_note(const Outcome& outcome) {
+  const Scenario& scenario = outcome.scenario;
+  const Prediction& prediction = *outcome.prediction;
+  if (scenario.imbalance.is_even()) return "";
+  if (scenario.imbalance.kind != Routing::Kind::kFactor)
+    return fmt::format("expert imbalance: {:.4g}, the mean over layers of {}\n", prediction.imbalance,
+                       reports::printable(scenario.imbalance.text()));
+  if (prediction.imbalance >= scenario.imbalance.value)
+    return fmt::format("expert imbalance: {}\n", scenario.imbalance.value);
+  return fmt::format("expert imbalance: {0:.4g}, the most that EP={1} allows, for the {2} asked for\n",
+                     prediction.imbalance, scenario.plan.ep, scenario.imbalance.value);
 }
 
-std::string explanation(const Scenario& scenario) {
-  return explain(scenario.model, scenario.cluster, scenario.plan,
-                 std::min(scenario.imbalance, largest_imbalance(scenario.model, scenario.plan)));
+std::string ranks_note(const Outcome& outcome) {
+  return outcome.prediction->ranks ? "\n" + ranks_text(*outcome.prediction->ranks) : "";
+}
+
+std::string explanation(const Outcome& outcome) {
+  const Scenario& scenario = outcome.scenario;
+  return explain(scenario.model, scenario.cluster, scenario.plan, outcome.prediction->imbalance);
 }
 
 class Run {
@@ -62,7 +63,12 @@ class Run {
     options_.exact = command.exact;
     options_.trace = command.trace;
     planned_ = load_scenario(command.plan);
-    if (!command.imbalance.empty()) planned_.imbalance = parse_imbalance(command.imbalance);
+    options_.every_rank = command.every_rank;
+    options_.seed = static_cast<std::uint64_t>(command.seed);
+    options_.steps = command.steps;
+    if (!command.imbalance.empty()) planned_.imbalance = parse_routing(command.imbalance, {"", "--imbalance"});
+    for (const auto& [key, value] : {std::pair{"straggler", command.straggler}, std::pair{"jitter", command.jitter}})
+      if (!value.empty()) apply_changes(planned_, {{key, value}});
     if (!command.what_if.empty()) changes_ = parse_changes(command.what_if, "--what-if");
   }
 
@@ -73,9 +79,9 @@ class Run {
     } else if (command_.csv) {
       print(outcomes_csv({outcome}, tokens_));
     } else {
-      print(to_text(*outcome.prediction, planned_.model, planned_.cluster, tokens_, style()) +
-            imbalance_note(planned_));
-      if (command_.explain) print("\n" + explanation(planned_));
+      print(to_text(*outcome.prediction, planned_.model, planned_.cluster, tokens_, style()) + imbalance_note(outcome) +
+            ranks_note(outcome));
+      if (command_.explain) print("\n" + explanation(outcome));
     }
     return outcome.fits() ? kExitDone : kExitNo;
   }
@@ -96,8 +102,8 @@ class Run {
       changed.changes = {{"case", "changed"}};
       print(outcomes_csv({base, changed}, tokens_));
     } else {
-      print(comparison_text(base, changed, tokens_, style()) + imbalance_note(changed.scenario));
-      if (command_.explain) print("\n" + explanation(changed.scenario));
+      print(comparison_text(base, changed, tokens_, style()) + imbalance_note(changed) + ranks_note(changed));
+      if (command_.explain) print("\n" + explanation(changed));
     }
     return changed.fits() ? kExitDone : kExitNo;
   }
@@ -135,6 +141,9 @@ class Run {
 };
 
 void require_consistent(const Command& command) {
+  if (command.seed < 0) throw UserError("", "--seed", "is negative", "0 or more");
+  if (command.steps < 0 || command.steps > kMostSteps)
+    throw UserError("", "--steps", fmt::format("{} is not allowed", command.steps), fmt::format("1 to {}", kMostSteps));
   if (command.json && command.csv) throw UserError("", "--csv", "excludes --json", "give one of them");
   if (command.explain && (command.json || command.csv))
     throw UserError("", "--explain", "is text for people", "leave out --json and --csv");

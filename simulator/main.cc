@@ -51,7 +51,6 @@ bool asks_for_json(int argc, char** argv) {
 int main(int argc, char** argv) {
   msmoe::simulator::Command command;
   std::string report;
-  bool every_rank = false;
   CLI::App app(kExamples, "msmoe-sim");
   app.set_version_flag("--version", std::string("msmoe-sim ") + msmoe::kVersion);
   app.add_option("PLAN", command.plan, "a plan file, or the name of a plan that ships")->required();
@@ -59,8 +58,17 @@ int main(int argc, char** argv) {
   app.add_option("--sweep", command.sweeps, "one row for each value: key=v1,v2,...; several make a product")
       ->allow_extra_args(false);
   app.add_flag("--exact", command.exact, "every operator of every stage through the event engine");
-  app.add_flag("--every-rank", every_rank, "every rank apart (not built yet)");
-  app.add_option("--imbalance", command.imbalance, "rows of the most loaded expert rank over balanced rows: 1 or more");
+  app.add_flag("--every-rank", command.every_rank, "every rank apart, with loads and speed of its own");
+  app.add_option("--imbalance", command.imbalance,
+                 "rows of the most loaded expert rank over balanced rows: 1 or more; or a file of tokens by expert, "
+                 "draw:std=0.032, draw:dirichlet=4");
+  app.add_option("--straggler", command.straggler,
+                 "GPUs that compute slower: COUNT:FACTOR or rankN:FACTOR; implies --every-rank");
+  app.add_option("--jitter", command.jitter,
+                 "coefficient of variation of every compute operator on every rank; implies --every-rank");
+  app.add_option("--seed", command.seed, "of what is drawn")->capture_default_str();
+  app.add_option("--steps", command.steps,
+                 "that --every-rank simulates; by default 20 where something is drawn, else 1");
   app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, GPU-hours and cost");
   app.add_flag("--json", command.json, "one JSON object on standard output");
   app.add_flag("--csv", command.csv, "a header line and one line a row");
@@ -75,7 +83,6 @@ int main(int argc, char** argv) {
       if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
       throw usage_error(app, error, argc, argv);
     }
-    if (every_rank) throw msmoe::UserError("", "--every-rank", "is not built yet");
     if (!report.empty()) throw msmoe::UserError("", "--report", "is not built yet");
     return msmoe::simulator::run(command);
   });

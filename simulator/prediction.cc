@@ -19,19 +19,6 @@ using Parts = std::array<Duration, kNumTimeParts>;
 
 Duration& at(Parts& parts, TimePart part) { return parts[static_cast<std::size_t>(part)]; }
 
-TimePart part_of(const Operator& op) {
-  if (op.compute.kind == ComputeKind::kNone) return TimePart::kExposedCommunication;
-  if (op.pass == Pass::kRecompute) return TimePart::kRecompute;
-  switch (op.compute.kind) {
-    case ComputeKind::kGemm: return TimePart::kGemm;
-    case ComputeKind::kGroupedGemm: return TimePart::kExpertGemm;
-    case ComputeKind::kAttention:
-    case ComputeKind::kAttentionBackward: return TimePart::kAttention;
-    case ComputeKind::kOptimizer: return TimePart::kOptimizer;
-    default: return TimePart::kElementwise;
-  }
-}
-
 // Adds what one operator did to the compute stream for `length`. Of a fused operator, what exceeds its compute half is
 // communication that it could not hide.
 void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration length) {
@@ -40,7 +27,7 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
   Duration exposed{};
   if (fused) exposed = std::max(Duration{}, length - costs.cost(op).computing);
   at(parts, TimePart::kExposedCommunication) += exposed;
-  at(parts, part_of(op)) += length - exposed;
+  at(parts, time_part_of(op)) += length - exposed;
 }
 
 // One part of a slot alone; what it is made of adds up to its time.
@@ -195,11 +182,33 @@ void predict_exactly(Prediction& prediction, const Program& program, const Model
 }  // namespace
 
 const char* time_part_name(TimePart part) {
-  static constexpr const char* kNames[kNumTimeParts] = {
-      "dense GEMM",    "expert GEMM",           "attention",          "elementwise",
-      "recomputation", "exposed communication", "slowed by traffic",  "pipeline bubble",
-      "exposed sends", "parameter gather",      "gradient reduction", "optimizer"};
+  static constexpr const char* kNames[kNumTimeParts] = {"dense GEMM",
+                                                        "expert GEMM",
+                                                        "attention",
+                                                        "elementwise",
+                                                        "recomputation",
+                                                        "exposed communication",
+                                                        "slowed by traffic",
+                                                        "pipeline bubble",
+                                                        "exposed sends",
+                                                        "parameter gather",
+                                                        "gradient reduction",
+                                                        "optimizer",
+                                                        "waits for slower ranks"};
   return kNames[static_cast<std::size_t>(part)];
+}
+
+TimePart time_part_of(const Operator& op) {
+  if (op.compute.kind == ComputeKind::kNone) return TimePart::kExposedCommunication;
+  if (op.pass == Pass::kRecompute) return TimePart::kRecompute;
+  switch (op.compute.kind) {
+    case ComputeKind::kGemm: return TimePart::kGemm;
+    case ComputeKind::kGroupedGemm: return TimePart::kExpertGemm;
+    case ComputeKind::kAttention:
+    case ComputeKind::kAttentionBackward: return TimePart::kAttention;
+    case ComputeKind::kOptimizer: return TimePart::kOptimizer;
+    default: return TimePart::kElementwise;
+  }
 }
 
 double Prediction::tokens_per_step() const {
@@ -219,6 +228,7 @@ Prediction predict(const Model& model, const Cluster& cluster, const Plan& plan,
   const CostModel costs(cluster, plan);
   Prediction prediction;
   prediction.plan = plan;
+  prediction.imbalance = options.imbalance;
   prediction.parameters = count_parameters(model);
   prediction.flops_per_token = flops_per_token(model, plan.seq_len);
   prediction.peak = plan.precision == Precision::kFp8 ? cluster.gpu.fp8_peak : cluster.gpu.bf16_peak;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,9 @@
 #include "core/memory_plan.h"
 #include "core/model.h"
 #include "core/plan.h"
+#include "core/program.h"
 #include "simulator/compose.h"
+#include "simulator/rank_report.h"
 
 namespace msmoe::simulator {
 
@@ -27,10 +30,13 @@ enum class TimePart : std::uint8_t {
   kExposedSend,           // waits for messages on their way
   kParamGather,
   kGradReduce,
-  kOptimizer,  // gradient norm included
+  kOptimizer,    // gradient norm included
+  kUnevenRanks,  // waits for slower ranks of the same stage; only where every rank is simulated
 };
-inline constexpr int kNumTimeParts = 12;
+inline constexpr int kNumTimeParts = 13;
 const char* time_part_name(TimePart part);
+// What an operator's time on the compute stream counts as, but for the part of a fused one that it cannot hide.
+TimePart time_part_of(const Operator& op);
 
 struct Prediction {
   Plan plan;
@@ -42,7 +48,9 @@ struct Prediction {
   std::size_t busiest_stage = 0;
   std::vector<StageTimes> stages;
   MemoryReport memory;
-  std::int64_t events = 0;  // tasks that the engine ran; 0 on the fast path
+  std::int64_t events = 0;          // tasks that the engine ran; 0 on the fast path
+  double imbalance = 1;             // as in PredictionOptions
+  std::optional<RankReport> ranks;  // where every rank was simulated: step and parts are those of the mean step
 
   Duration part(TimePart which) const { return parts[static_cast<std::size_t>(which)]; }
   double tokens_per_step() const;
@@ -58,6 +66,12 @@ struct PredictionOptions {
   bool exact = false;    // every operator of every stage through the event engine
   double imbalance = 1;  // rows of the most loaded expert rank over balanced rows
   std::string trace;     // where to write the timeline (Chrome trace JSON); implies exact
+
+  // Of simulate() (what_if.h), as in RankOptions (rank_simulation.h).
+  bool every_rank = false;
+  std::uint64_t seed = 1;
+  std::int64_t steps = 0;
+  int threads = 0;
 };
 
 // REQUIRES a valid plan (check_plan) of a model that can be planned. It need not fit.

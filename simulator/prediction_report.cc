@@ -127,8 +127,8 @@ std::string training(const Prediction& prediction, const Cluster& cluster, doubl
 
 const char* time_part_key(TimePart part) {
   static constexpr const char* kKeys[kNumTimeParts] = {
-      "gemm",     "expert_gemm", "attention",     "elementwise",  "recompute",   "exposed_communication",
-      "slowdown", "bubble",      "exposed_sends", "param_gather", "grad_reduce", "optimizer"};
+      "gemm",   "expert_gemm",   "attention",    "elementwise", "recompute", "exposed_communication", "slowdown",
+      "bubble", "exposed_sends", "param_gather", "grad_reduce", "optimizer", "uneven_ranks"};
   return kKeys[static_cast<std::size_t>(part)];
 }
 
@@ -172,6 +172,11 @@ ordered_json to_json(const Prediction& prediction, const Model& model, const Clu
                        {"cluster", cluster_json(cluster)},
                        {"plan", ordered_json::parse(plan_to_json(prediction.plan))},
                        {"warnings", plan_warnings(model, cluster, prediction.plan)}};
+  if (prediction.ranks) {
+    json["step_seconds_p50"] = to_seconds(prediction.ranks->step.p50);
+    json["step_seconds_p99"] = to_seconds(prediction.ranks->step.p99);
+    json["ranks"] = ranks_json(*prediction.ranks);
+  }
   if (tokens) {
     const RunCost cost = run_cost(prediction, cluster, *tokens);
     json["training"] = {

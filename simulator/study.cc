@@ -264,7 +264,8 @@ std::string comparison_text(const Outcome& base, const Outcome& changed, std::op
 ordered_json outcome_json(const Outcome& outcome, std::optional<double> tokens) {
   const Scenario& scenario = outcome.scenario;
   ordered_json json = to_json(*outcome.prediction, scenario.model, scenario.cluster, tokens);
-  json["imbalance"] = std::min(scenario.imbalance, largest_imbalance(scenario.model, scenario.plan));
+  json["imbalance"] = outcome.prediction->imbalance;
+  if (scenario.imbalance.kind != Routing::Kind::kFactor) json["routing"] = scenario.imbalance.text();
   return json;
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "simulator/cost_model.h"
+#include "simulator/rank_simulation.h"
 #include "simulator/what_if_fields.h"
 
 namespace msmoe::simulator {
@@ -122,22 +123,28 @@ std::string changes_help() {
   return text;
 }
 
-double largest_imbalance(const Model& model, const Plan& plan) {
-  double largest = 1;
-  for (const LayerKind& kind : model.kinds) {
-    const FeedForward& ffn = kind.feed_forward;
-    if (ffn.is_moe())
-      largest = std::max(largest, std::min(static_cast<double>(plan.ep),
-                                           static_cast<double>(ffn.experts) / static_cast<double>(ffn.top_k)));
-  }
-  return largest;
+double imbalance_of(const Scenario& scenario, std::uint64_t seed) {
+  return imbalance_factor(scenario.imbalance, scenario.model, scenario.plan, seed);
 }
 
 Prediction simulate(const Scenario& scenario, PredictionOptions options) {
   require_valid(scenario.model, scenario.cluster, scenario.plan, scenario.file);
-  options.imbalance = std::min(scenario.imbalance, largest_imbalance(scenario.model, scenario.plan));
+  const bool every_rank = options.every_rank || !scenario.stragglers.empty() || scenario.jitter > 0;
+  if (every_rank && (options.exact || !options.trace.empty()))
+    throw UserError("", options.exact ? "--exact" : "--trace", "shows one rank of each stage",
+                    "leave out --every-rank, stragglers and jitter");
+  options.imbalance = imbalance_of(scenario, options.seed);
   require_representable(scenario, options.imbalance);
-  return predict(scenario.model, scenario.cluster, scenario.plan, options);
+  Prediction prediction = predict(scenario.model, scenario.cluster, scenario.plan, options);
+  if (every_rank)
+    simulate_every_rank(prediction, scenario.model, scenario.cluster,
+                        {.routing = scenario.imbalance,
+                         .stragglers = scenario.stragglers,
+                         .jitter = scenario.jitter,
+                         .seed = options.seed,
+                         .steps = options.steps,
+                         .threads = options.threads});
+  return prediction;
 }
 
 }  // namespace msmoe::simulator

@@ -9,6 +9,8 @@
 #include "core/model.h"
 #include "core/plan.h"
 #include "simulator/prediction.h"
+#include "simulator/routing.h"
+#include "simulator/stragglers.h"
 
 namespace msmoe::simulator {
 
@@ -17,7 +19,9 @@ struct Scenario {
   Plan plan;
   Model model;
   Cluster cluster;
-  double imbalance = 1;
+  Routing imbalance;
+  std::vector<Straggler> stragglers;
+  double jitter = 0;  // coefficient of variation of compute operators
 };
 // plan: a file, or the name of one that ships. The model and the cluster are those that it names.
 Scenario load_scenario(const std::string& plan);
@@ -37,11 +41,12 @@ void require_known_field(const std::string& key);
 std::vector<std::string> change_names();  // those of a plan first
 std::string changes_help();               // a line each, for --help
 
-// The imbalance that routing can reach at most: all tokens to the experts of one rank, as far as top-k lets them.
-double largest_imbalance(const Model& model, const Plan& plan);
+// Rows of the most loaded expert rank over balanced rows, as simulated: within the largest there is; of a routing that
+// is drawn or read, the mean over layers.
+double imbalance_of(const Scenario& scenario, std::uint64_t seed);
 
-// Throws UserError where the plan breaks a rule, or where its step is longer than can be simulated. The imbalance is
-// limited to the largest there is.
+// Every rank is simulated where the options ask for it, or where there is a straggler or jitter. Throws UserError where
+// the plan breaks a rule, or where its step is longer than can be simulated.
 Prediction simulate(const Scenario& scenario, PredictionOptions options = {});
 
 }  // namespace msmoe::simulator

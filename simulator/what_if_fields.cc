@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/model_config.h"
 #include "core/units_text.h"
+#include "simulator/random_draws.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -223,12 +224,27 @@ std::vector<Field> cluster_fields() {
   };
 }
 
-void set_imbalance(Scenario& scenario, const std::string& value) {
-  const double imbalance = parse_number(value, {"", "imbalance"});
-  if (!(imbalance >= 1))
-    throw UserError("", "imbalance", fmt::format("'{}' is not allowed", excerpt(value)),
-                    "1 or more: rows of the most loaded expert rank over balanced rows");
-  scenario.imbalance = imbalance;
+// ---- What makes ranks differ
+
+void set_jitter(Scenario& scenario, const std::string& value) {
+  const double jitter = parse_number(value, {"", "jitter"});
+  if (!(jitter >= 0 && jitter <= LognormalFactors::kMostVariation))
+    throw UserError("", "jitter", fmt::format("'{}' is not allowed", excerpt(value)),
+                    fmt::format("a coefficient of variation from 0 to {}", LognormalFactors::kMostVariation));
+  scenario.jitter = jitter;
+}
+
+std::vector<Field> rank_fields() {
+  return {
+      {"imbalance", "rows of the most loaded expert rank over balanced rows; or a file, draw:std=S, draw:dirichlet=A",
+       [](Scenario& scenario, const std::string& value) {
+         scenario.imbalance = parse_routing(value, {"", "imbalance"});
+       }},
+      {"straggler", "GPUs that compute slower: COUNT:FACTOR or rankN:FACTOR, several joined by +, or none",
+       [](Scenario& scenario, const std::string& value) {
+         scenario.stragglers = parse_stragglers(value, {"", "straggler"});
+       }},
+      {"jitter", "coefficient of variation of compute operators on every rank", set_jitter}};
 }
 
 }  // namespace
@@ -237,7 +253,7 @@ const std::vector<ScenarioField>& scenario_fields() {
   static const std::vector<ScenarioField> table = [] {
     std::vector<ScenarioField> all = model_fields();
     for (ScenarioField& field : cluster_fields()) all.push_back(std::move(field));
-    all.push_back({"imbalance", "rows of the most loaded expert rank over balanced rows", set_imbalance});
+    for (ScenarioField& field : rank_fields()) all.push_back(std::move(field));
     return all;
   }();
   return table;

@@ -214,9 +214,7 @@ TEST(SimCli, UsageErrorsAreOneLine) {
 }
 
 TEST(SimCli, WhatIsNotBuiltSaysSo) {
-  expect_usage_error(sim({kPlan, "--every-rank"}), "--every-rank: is not built yet");
   expect_usage_error(sim({kPlan, "--report", "out.html"}), "--report: is not built yet");
-  expect_usage_error(sim({kPlan, "--imbalance", MSMOE_SOURCE_DIR "/plans/README.md"}), "not built yet");
 }
 
 TEST(SimCli, JsonErrorsAreJson) {
