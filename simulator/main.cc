@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
   app.add_flag("--exact", command.exact, "every operator of every stage through the event engine");
   app.add_flag("--every-rank", every_rank, "every rank apart (not built yet)");
   app.add_option("--imbalance", command.imbalance, "rows of the most loaded expert rank over balanced rows: 1 or more");
-  app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, GPU-hours and cost");
+  app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, failures, cost and energy");
   app.add_flag("--json", command.json, "one JSON object on standard output");
   app.add_flag("--csv", command.csv, "a header line and one line a row");
   app.add_option("--report", report, "write an HTML report (not built yet)");

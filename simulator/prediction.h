@@ -11,6 +11,7 @@
 #include "core/model.h"
 #include "core/plan.h"
 #include "simulator/compose.h"
+#include "simulator/evidence.h"
 
 namespace msmoe::simulator {
 
@@ -32,16 +33,25 @@ enum class TimePart : std::uint8_t {
 inline constexpr int kNumTimeParts = 12;
 const char* time_part_name(TimePart part);
 
+// What each part of the step, each row of memory and the training system's speed rest on (simulator/grading.h).
+struct PredictionEvidence {
+  std::array<Graded, kNumTimeParts> time;
+  std::array<Graded, kNumMemoryRows> memory;
+  Graded software;
+};
+
 struct Prediction {
   Plan plan;
   ParameterCount parameters;
   Flops flops_per_token;
   FlopsPerSecond peak;  // dense, of the compute dtype: what MFU divides by
   Duration step;
+  Duration step_low, step_high;  // the step is between them with 80 % chance
   std::array<Duration, kNumTimeParts> parts{};
   std::size_t busiest_stage = 0;
   std::vector<StageTimes> stages;
   MemoryReport memory;
+  PredictionEvidence evidence;
   std::int64_t events = 0;  // tasks that the engine ran; 0 on the fast path
 
   Duration part(TimePart which) const { return parts[static_cast<std::size_t>(which)]; }
