@@ -165,7 +165,7 @@ std::string compute_basis(const Operator& op, const CostModel& costs) {
 std::string transfer_basis(const Operator& op, const CostModel& costs, const OperatorCost& cost) {
   const Group& group = costs.group(op.transfer.group);
   if (op.transfer.collective == Collective::kNone || group.size <= 1) return "";
-  if (is_measured(op.transfer, group, costs.cluster())) return "the cluster's own table";
+  if (measured_table(op.transfer, group, costs.cluster()) != nullptr) return "the cluster's own table";
   if (cost.share[kNicOut] > cost.share[kNvlinkOut])
     return fmt::format("{} of NIC, {} ranks on {} nodes", kNicFraction, group.size, group.nodes());
   if (op.transfer.collective == Collective::kAllToAll)

@@ -15,7 +15,8 @@ Graded& at(PredictionEvidence& evidence, TimePart part) { return evidence.time[s
 Graded& at(PredictionEvidence& evidence, MemoryRow row) { return evidence.memory[static_cast<std::size_t>(row)]; }
 
 Graded grade_transfer(const Transfer& transfer, const Group& group, const Cluster& cluster) {
-  if (is_measured(transfer, group, cluster)) return {Evidence::kMeasured, "the cluster's own table"};
+  if (const CollectiveTable* table = measured_table(transfer, group, cluster))
+    return {Evidence::kMeasured, "the cluster's table: " + table->source};
   if (group.nodes() <= 1) return {Evidence::kDerived, "NCCL on H100 and DeepEP on H800, scaled by NVLink"};
   if (cluster.oversubscription > 1) return {Evidence::kAssumed, "the network's upper levels shared evenly"};
   return {Evidence::kDerived, "DeepEP between H800 nodes, scaled by the network cards"};
@@ -115,12 +116,14 @@ double step_uncertainty(const Prediction& prediction) {
 
 }  // namespace
 
-bool is_measured(const Transfer& transfer, const Group& group, const Cluster& cluster) {
+const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster) {
   static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
-  return std::any_of(cluster.collectives.begin(), cluster.collectives.end(), [&](const CollectiveTable& table) {
-    return table.collective == kNames[static_cast<std::size_t>(transfer.collective)] && table.ranks == group.size &&
-           table.ranks_per_node == group.ranks_per_node && table.points.size() > 1;
-  });
+  if (transfer.nvlink.count + transfer.nic.count > 0) return nullptr;  // tables are of plain exchanges
+  const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
+  for (const CollectiveTable& table : cluster.collectives)
+    if (table.collective == name && table.ranks == group.size && table.ranks_per_node == group.ranks_per_node)
+      return &table;
+  return nullptr;
 }
 
 void grade(Prediction& prediction, const Program& program, const Cluster& cluster) {

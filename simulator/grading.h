@@ -18,7 +18,7 @@ namespace msmoe::simulator {
 // Fills evidence and step_low, step_high. REQUIRES all else of the prediction.
 void grade(Prediction& prediction, const Program& program, const Cluster& cluster);
 
-// A table of the cluster holds for this transfer. REQUIRES the transfer's own group.
-bool is_measured(const Transfer& transfer, const Group& group, const Cluster& cluster);
+// The table of the cluster that holds for this transfer, or nullptr. group: the transfer's own.
+const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster);
 
 }  // namespace msmoe::simulator

@@ -56,7 +56,7 @@ TEST(Grading, EverythingHasASource) {
 // node. Two of the three tables are not enough.
 TEST(Grading, TablesOfTheClusterMakeWiresMeasured) {
   Scenario scenario = changed("megascale-moe-352b");
-  EXPECT_EQ(grade_of(simulate(scenario), TimePart::kExposedCommunication), Evidence::kDerived);
+  scenario.cluster.collectives.clear();
   for (const char* collective : {"all_gather", "reduce_scatter", "all_to_all"}) {
     EXPECT_EQ(grade_of(simulate(scenario), TimePart::kExposedCommunication), Evidence::kDerived) << collective;
     scenario.cluster.collectives.push_back({.collective = collective,
@@ -73,7 +73,7 @@ TEST(Grading, UpperLevelsOfTheNetworkAreAssumed) {
   const Prediction shared = simulate(changed("megascale-moe-352b", "oversubscription=2"));
   EXPECT_EQ(grade_of(shared, TimePart::kGradReduce), Evidence::kAssumed);
   EXPECT_EQ(grade_of(shared, TimePart::kExposedSend), Evidence::kAssumed);
-  EXPECT_EQ(grade_of(shared, TimePart::kExposedCommunication), Evidence::kDerived);  // inside nodes
+  EXPECT_LT(grade_of(shared, TimePart::kExposedCommunication), Evidence::kAssumed);  // inside nodes
 }
 
 TEST(Grading, OffloadedOptimizersRestOnDataSheets) {
