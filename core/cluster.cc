@@ -96,7 +96,13 @@ Cluster read(const JsonDocument& document) {
   cluster.pcie = quantity(root, "pcie", parse_bandwidth);
   cluster.host_memory_per_node = quantity_or_none(root, "host_memory_per_node", parse_bytes);
   cluster.price_per_gpu_hour = number_or_none(root, "price_per_gpu_hour", {.min = 0, .max = 10'000});
+  cluster.node_overhead_watts = root.number_or("node_overhead_watts", 0, {.min = 0, .max = 100'000});
+  cluster.pue = root.number_or("pue", 1, {.min = 1, .max = 10});
   cluster.failures_per_gpu_day = number_or_none(root, "failures_per_gpu_day", {.min = 0, .max = 1000});
+  root.mark_read("restart_time");
+  if (root.has("restart_time")) cluster.restart_time = quantity(root, "restart_time", parse_duration);
+  cluster.checkpoint_bandwidth = quantity_or_none(root, "checkpoint_bandwidth", parse_bandwidth);
+  cluster.checkpoint_interval = quantity_or_none(root, "checkpoint_interval", parse_duration);
   cluster.reserved_memory = quantity(root, "reserved_memory", parse_bytes);
   if (cluster.reserved_memory >= cluster.gpu.memory)
     root.fail("reserved_memory", format_bytes(cluster.reserved_memory) + " leaves no memory",

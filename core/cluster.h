@@ -21,7 +21,7 @@ struct Gpu {
   Bytes memory;              // what a process sees (about 79.1 GiB on an "80 GB" H100)
   BytesPerSecond hbm;
   std::int64_t sms = 0;
-  double watts = 0;  // 0: not stated
+  double watts = 0;  // at full load; 0: not stated
 };
 
 // A measured bandwidth: time by message size, as nccl-tests prints it. size is nccl-tests' "size" column.
@@ -51,7 +51,12 @@ struct Cluster {
   BytesPerSecond pcie;                         // GPU to host memory, per direction
   Bytes host_memory_per_node;                  // 0: not stated
   std::optional<double> price_per_gpu_hour;    // USD
+  double node_overhead_watts = 0;              // of a node at full load, beside its GPUs; 0: not stated
+  double pue = 1;                              // power of the building over that of its nodes
   std::optional<double> failures_per_gpu_day;  // that stop the job
+  std::optional<Duration> restart_time;        // from a failure to the reading of the last checkpoint
+  BytesPerSecond checkpoint_bandwidth;         // of one node, to storage; 0: not stated
+  Duration checkpoint_interval{};              // useful time between two checkpoints; 0: the best one
   Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
   std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
 

@@ -39,22 +39,38 @@ double gpu_hours_per_trillion_tokens(const Plan& plan, Duration step) {
   return to_seconds(step) * static_cast<double>(plan.gpus) * 1e12 / tokens / 3600;
 }
 
+// The 80 % interval of the step: known where the plan was predicted in full, as the first of plans are.
+std::string interval_text(const std::vector<simulator::Prediction>& predictions, std::size_t index) {
+  if (index >= predictions.size()) return "";
+  return fmt::format("{:.3g}-{:.3g}", to_seconds(predictions[index].step_low),
+                     to_seconds(predictions[index].step_high));
+}
+
 void add_plans(std::string& out, const std::string& title, const std::vector<Scored>& plans, Duration best,
-               const reports::Style& style) {
+               const reports::Style& style, const std::vector<simulator::Prediction>& predictions = {}) {
   if (plans.empty()) return;
-  Table table({{"GPUs", Table::Align::kRight},
-               {"step s", Table::Align::kRight},
-               {"vs best", Table::Align::kRight},
-               {"tokens/s/GPU", Table::Align::kRight},
-               {"GPU-h/1T tokens", Table::Align::kRight},
-               {"GiB", Table::Align::kRight},
-               {"plan"}});
+  const bool intervals = !predictions.empty();
+  std::vector<Table::Column> columns = {{"GPUs", Table::Align::kRight},
+                                        {"step s", Table::Align::kRight},
+                                        {"vs best", Table::Align::kRight},
+                                        {"tokens/s/GPU", Table::Align::kRight},
+                                        {"GPU-h/1T tokens", Table::Align::kRight},
+                                        {"GiB", Table::Align::kRight},
+                                        {"plan"}};
+  if (intervals) columns.insert(columns.begin() + 2, {"80 %", Table::Align::kRight});
+  Table table(columns);
   table.set_title(title);
-  for (const Scored& scored : plans) {
-    table.add_row({commas(scored.plan.gpus), seconds_text(scored.step), behind(scored.step, best),
-                   fmt::format("{:.0f}", tokens_per_second_per_gpu(scored)),
-                   commas(std::llround(gpu_hours_per_trillion_tokens(scored.plan, scored.step))),
-                   gib_text(scored.memory), short_plan(scored.plan)});
+  for (std::size_t index = 0; index < plans.size(); ++index) {
+    const Scored& scored = plans[index];
+    std::vector<std::string> cells = {commas(scored.plan.gpus),
+                                      seconds_text(scored.step),
+                                      behind(scored.step, best),
+                                      fmt::format("{:.0f}", tokens_per_second_per_gpu(scored)),
+                                      commas(std::llround(gpu_hours_per_trillion_tokens(scored.plan, scored.step))),
+                                      gib_text(scored.memory),
+                                      short_plan(scored.plan)};
+    if (intervals) cells.insert(cells.begin() + 2, interval_text(predictions, index));
+    table.add_row(cells);
   }
   out += "\n" + table.to_text({.style = style});
 }
@@ -148,7 +164,7 @@ std::string to_text(const Question& question, const Answer& answer, std::optiona
                     const reports::Style& style) {
   std::string out = simulator::to_text(answer.best.front(), question.model, question.cluster, tokens, style);
   const Duration best = answer.best.front().step;
-  add_plans(out, "Best plans", answer.search.best, best, style);
+  add_plans(out, "Best plans", answer.search.best, best, style, answer.best);
   add_plans(out, "The fastest within less and less memory", answer.search.pareto, best, style);
   add_plans(out, "The fastest on fewer GPUs", answer.fewer_gpus, best, style);
   add_references(out, answer, style);
@@ -167,6 +183,10 @@ nlohmann::ordered_json to_json(const Question& question, const Answer& answer, s
     return array;
   };
   json["plans"] = list(answer.search.best);
+  for (std::size_t index = 0; index < std::min(answer.best.size(), answer.search.best.size()); ++index) {
+    json["plans"][index]["step_seconds_low"] = to_seconds(answer.best[index].step_low);
+    json["plans"][index]["step_seconds_high"] = to_seconds(answer.best[index].step_high);
+  }
   json["pareto"] = list(answer.search.pareto);
   json["fewer_gpus"] = list(answer.fewer_gpus);
   auto& references = json["references"] = nlohmann::ordered_json::array();

@@ -28,21 +28,23 @@ std::string render_bars(const std::vector<Bar>& bars, const BarOptions& options)
   double sum = 0;
   double largest = 0;
   int label_width = 0;
-  int text_column = 0;
+  int text_column = 0, note_column = 0;
   for (const Bar& bar : bars) {
     assert(std::isfinite(bar.value) && bar.value >= 0);
     sum += bar.value;
     largest = std::max(largest, bar.value);
     label_width = std::max(label_width, text_width(bar.label));
     text_column = std::max(text_column, text_width(bar.text));
+    note_column = std::max(note_column, text_width(bar.note));
   }
   const double whole = options.whole > 0 ? options.whole : sum;
 
   std::string result;
   for (const Bar& bar : bars) {
-    std::string line = fmt::format("{}  {}  {:>4}  {}", pad_right(printable(bar.label), label_width),
-                                   pad_left(printable(bar.text), text_column), percent_text(bar.value, whole),
-                                   marks(bar.value, largest, options.width));
+    std::string line = fmt::format("{}  {}  {:>4}  ", pad_right(printable(bar.label), label_width),
+                                   pad_left(printable(bar.text), text_column), percent_text(bar.value, whole));
+    if (note_column > 0) line += pad_right(printable(bar.note), note_column) + "  ";
+    line += marks(bar.value, largest, options.width);
     line.erase(line.find_last_not_of(' ') + 1);
     result += line + '\n';
   }

@@ -1,8 +1,8 @@
 // Horizontal text bars: where the time goes, where the memory goes.
 //
-//   expert GEMM  1.90 s   48%  ########################################
-//   attention    0.95 s   24%  ####################
-//   pipeline     1.14 s   29%  ########################
+//   expert GEMM  1.90 s   48%  derived  ########################################
+//   attention    0.95 s   24%  derived  ####################
+//   pipeline     1.14 s   29%  assumed  ########################
 #pragma once
 
 #include <string>
@@ -14,6 +14,7 @@ struct Bar {
   std::string label;
   double value = 0;  // REQUIRES: finite, not negative
   std::string text;  // the value as people read it: "1.90 s"
+  std::string note;  // a word on it; no column where no bar has one
 };
 
 struct BarOptions {

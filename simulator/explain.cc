@@ -15,6 +15,7 @@
 #include "reports/text.h"
 #include "simulator/cost_constants.h"
 #include "simulator/cost_model.h"
+#include "simulator/grading.h"
 #include "simulator/module_times.h"
 #include "simulator/prediction.h"
 #include "simulator/prediction_report.h"
@@ -61,14 +62,25 @@ std::string explain_speed(const Prediction& prediction) {
       prediction.peak.count / 1e12, ideal, ideal, to_seconds(prediction.step), 100 * prediction.mfu());
 }
 
+std::string evidence_text(const Graded& graded, double off) {
+  return fmt::format("{}, +-{:.0f} %: {}", evidence_name(graded.grade), 100 * off, reports::printable(graded.source));
+}
+
 std::string explain_parts(const Prediction& prediction) {
   std::string text = fmt::format("step = parts of stage {}, the busiest:\n", prediction.busiest_stage);
   for (int part = 0; part < kNumTimeParts; ++part) {
     const Duration time = prediction.part(static_cast<TimePart>(part));
+    const Graded& evidence = prediction.evidence.time[static_cast<std::size_t>(part)];
     if (is_worth_a_line(time, prediction.step))
-      text += fmt::format("    {:<24}{:>10}\n", time_part_name(static_cast<TimePart>(part)), printed_seconds(time));
+      text += fmt::format("    {:<24}{:>10}  {}\n", time_part_name(static_cast<TimePart>(part)), printed_seconds(time),
+                          evidence_text(evidence, uncertainty(evidence.grade)));
   }
-  return text + fmt::format("    {:<24}{:>10}\n", "step", printed_seconds(prediction.step));
+  const Software& software = prediction.plan.software;
+  text += fmt::format("    {:<24}{:>10}\n", "step", printed_seconds(prediction.step));
+  text += fmt::format("    {:<24}{:>10}  {}\n", "kernel times of", reports::printable(software.name),
+                      evidence_text(prediction.evidence.software, uncertainty(software)));
+  return text + fmt::format("    80 % interval, parts off independently of each other: {} to {}\n",
+                            printed_seconds(prediction.step_low), printed_seconds(prediction.step_high));
 }
 
 // "work of stage 3 = 8 forward 1.2 s + 4 merged 2 s = 3.2 s"
@@ -177,18 +189,10 @@ std::string compute_basis(const Operator& op, const CostModel& costs) {
   return "";
 }
 
-bool is_measured(const Transfer& transfer, const Group& group, const Cluster& cluster) {
-  static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
-  return std::any_of(cluster.collectives.begin(), cluster.collectives.end(), [&](const CollectiveTable& table) {
-    return table.collective == kNames[static_cast<std::size_t>(transfer.collective)] && table.ranks == group.size &&
-           table.ranks_per_node == group.ranks_per_node && table.points.size() > 1;
-  });
-}
-
 std::string transfer_basis(const Operator& op, const CostModel& costs, const OperatorCost& cost) {
   const Group& group = costs.group(op.transfer.group);
   if (op.transfer.collective == Collective::kNone || group.size <= 1) return "";
-  if (is_measured(op.transfer, group, costs.cluster())) return "the cluster's own table";
+  if (measured_table(op.transfer, group, costs.cluster()) != nullptr) return "the cluster's own table";
   if (cost.share[kNicOut] > cost.share[kNvlinkOut])
     return fmt::format("{} of NIC, {} ranks on {} nodes", kNicFraction, group.size, group.nodes());
   if (op.transfer.collective == Collective::kAllToAll)
@@ -355,6 +359,12 @@ std::string explain_memory(const Prediction& prediction, const Program& program)
   row("communication", "buffers of all communicators", memory[MemoryRow::kCommunication]);
   row("context", "what the cluster says a CUDA context takes", memory[MemoryRow::kReserved]);
   row("slack", "share of activations, workspace and logits that an allocator loses", memory[MemoryRow::kSlack]);
+  for (int index = 0; index < kNumMemoryRows; ++index) {
+    const Graded& evidence = prediction.evidence.memory[static_cast<std::size_t>(index)];
+    if (memory[static_cast<MemoryRow>(index)].count > 0)
+      text += fmt::format("    {:<18}{}: {}\n", memory_row_name(static_cast<MemoryRow>(index)),
+                          evidence_name(evidence.grade), evidence.source);
+  }
   text += fmt::format("steady peak = {}; while resuming = states + communication + context + one module staged = {}\n",
                       gib(memory.steady_peak()), gib(memory.resume_peak));
   return text + fmt::format("usable = {}, margin = {}\n", gib(prediction.memory.usable),

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "reports/trace.h"
+#include "simulator/grading.h"
 #include "simulator/job.h"
 #include "simulator/module_times.h"
 #include "simulator/slot_parts.h"
@@ -244,6 +245,7 @@ Prediction predict(const Model& model, const Cluster& cluster, const Plan& plan,
   prediction.busiest_stage = static_cast<std::size_t>(busiest - composition.stages.begin());
   prediction.parts = stage_parts(program, costs, times, *busiest, prediction.busiest_stage);
   if (options.exact || !options.trace.empty()) predict_exactly(prediction, program, model, costs, options.trace);
+  grade(prediction, program, cluster);
   return prediction;
 }
 

@@ -13,6 +13,7 @@
 #include "core/plan.h"
 #include "core/program.h"
 #include "simulator/compose.h"
+#include "simulator/evidence.h"
 #include "simulator/rank_report.h"
 
 namespace msmoe::simulator {
@@ -38,16 +39,25 @@ const char* time_part_name(TimePart part);
 // What an operator's time on the compute stream counts as, but for the part of a fused one that it cannot hide.
 TimePart time_part_of(const Operator& op);
 
+// What each part of the step, each row of memory and the training system's speed rest on (simulator/grading.h).
+struct PredictionEvidence {
+  std::array<Graded, kNumTimeParts> time;
+  std::array<Graded, kNumMemoryRows> memory;
+  Graded software;
+};
+
 struct Prediction {
   Plan plan;
   ParameterCount parameters;
   Flops flops_per_token;
   FlopsPerSecond peak;  // dense, of the compute dtype: what MFU divides by
   Duration step;
+  Duration step_low, step_high;  // the step is between them with 80 % chance
   std::array<Duration, kNumTimeParts> parts{};
   std::size_t busiest_stage = 0;
   std::vector<StageTimes> stages;
   MemoryReport memory;
+  PredictionEvidence evidence;
   std::int64_t events = 0;          // tasks that the engine ran; 0 on the fast path
   double imbalance = 1;             // as in PredictionOptions
   std::optional<RankReport> ranks;  // where every rank was simulated: step and parts are those of the mean step

@@ -9,6 +9,7 @@
 #include "core/version.h"
 #include "reports/bars.h"
 #include "reports/text.h"
+#include "simulator/run_cost.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -84,16 +85,20 @@ std::string time_bars(const Prediction& prediction) {
   for (int part = 0; part < kNumTimeParts; ++part) {
     const Duration time = prediction.part(static_cast<TimePart>(part));
     if (is_worth_a_line(time, prediction.step))
-      bars.push_back({time_part_name(static_cast<TimePart>(part)), to_seconds(time), format_duration(time)});
+      bars.push_back({time_part_name(static_cast<TimePart>(part)), to_seconds(time), format_duration(time),
+                      evidence_name(prediction.evidence.time[static_cast<std::size_t>(part)].grade)});
   }
   return reports::render_bars(bars, {.whole = to_seconds(prediction.step)});
 }
 
-std::string memory_bars(const MemoryReport& memory) {
+std::string memory_bars(const Prediction& prediction) {
+  const MemoryReport& memory = prediction.memory;
   std::vector<reports::Bar> bars;
   for (int row = 0; row < kNumMemoryRows; ++row) {
     const Bytes size = memory.worst()[static_cast<MemoryRow>(row)];
-    if (size.count > 0) bars.push_back({memory_row_name(static_cast<MemoryRow>(row)), size.count, in_gib(size.count)});
+    if (size.count > 0)
+      bars.push_back({memory_row_name(static_cast<MemoryRow>(row)), size.count, in_gib(size.count),
+                      evidence_name(prediction.evidence.memory[static_cast<std::size_t>(row)].grade)});
   }
   return reports::render_bars(bars, {.whole = memory.usable.count});
 }
@@ -107,7 +112,7 @@ std::string headline(const Prediction& prediction, const Model& model, const Clu
 
 std::string speed(const Prediction& prediction, const reports::Style& style) {
   const char* precision = choice_name(kPrecisionChoices, prediction.plan.precision);
-  return fmt::format("  step                {}\n", style.bold(format_duration(prediction.step))) +
+  return fmt::format("  step                {}\n", style.bold(describe_step(prediction))) +
          fmt::format("  tokens/s            {}\n", format_count(prediction.tokens_per_second())) +
          fmt::format("  tokens/s per GPU    {}\n", format_count(prediction.tokens_per_second_per_gpu())) +
          fmt::format("  model FLOPs         {:.1f} TFLOPS per GPU, {:.1f}% of {:.0f} (dense {})\n",
@@ -115,12 +120,80 @@ std::string speed(const Prediction& prediction, const reports::Style& style) {
                      prediction.peak.count / 1e12, precision);
 }
 
+// Beyond what a Duration holds, in days.
+std::string short_time(double time) {
+  return time < 9e6 ? format_duration(seconds(time)) : format_count(time / 86400) + " days";
+}
+
+std::string money(const std::optional<double>& usd) { return usd ? ", $" + format_count(*usd) : ""; }
+
+std::string failures(const RunCost& cost) {
+  if (!cost.goodput) return "  failures            not stated by the cluster, and not counted\n";
+  const Goodput& good = *cost.goodput;
+  if (!cost.days_with_failures)
+    return fmt::format("  with failures       never: one every {}, sooner than a restart and a segment take\n",
+                       short_time(good.mtbf_seconds));
+  const auto percent = [](double share) { return fmt::format("{:.1f}%", 100 * share); };
+  return fmt::format("  with failures       {:.1f} days, {} GPU-hours{}\n", *cost.days_with_failures,
+                     format_count(*cost.gpu_hours_with_failures), money(cost.usd_with_failures)) +
+         fmt::format("  goodput             {}: checkpoints {}, rework {}, restarts {}; a checkpoint of {} every {}\n",
+                     percent(good.goodput), percent(good.checkpoint_share), percent(good.rework_share),
+                     percent(good.restart_share), format_bytes(good.checkpoint), short_time(good.interval_seconds));
+}
+
 std::string training(const Prediction& prediction, const Cluster& cluster, double tokens) {
   const RunCost cost = run_cost(prediction, cluster, tokens);
-  std::string text = fmt::format("  {:<20}{:.1f} days, {} GPU-hours", format_count(tokens) + " tokens", cost.days,
-                                 format_count(cost.gpu_hours));
-  if (cost.usd) text += fmt::format(", ${} at ${} a GPU-hour", format_count(*cost.usd), *cluster.price_per_gpu_hour);
-  return text + "; restarts not counted\n";
+  std::string text = fmt::format("  {:<20}{:.1f} days, {} GPU-hours{}", format_count(tokens) + " tokens", cost.days,
+                                 format_count(cost.gpu_hours), money(cost.usd));
+  if (cost.usd) text += fmt::format(" at ${} a GPU-hour", *cluster.price_per_gpu_hour);
+  text += "\n" + failures(cost);
+  if (cost.energy_mwh)
+    text += fmt::format("  energy              {} MWh at full load, {:.0f}% of it in GPUs that compute\n",
+                        format_count(*cost.energy_mwh), 100 * *cost.energy_compute_share);
+  return text;
+}
+
+ordered_json goodput_json(const Goodput& good) {
+  return {{"goodput", good.goodput},
+          {"checkpoint_share", good.checkpoint_share},
+          {"rework_share", good.rework_share},
+          {"restart_share", good.restart_share},
+          {"mtbf_seconds", good.mtbf_seconds},
+          {"checkpoint_bytes", good.checkpoint.count},
+          {"checkpoint_write_seconds", good.write_seconds},
+          {"checkpoint_interval_seconds", good.interval_seconds}};
+}
+
+ordered_json training_json(const Prediction& prediction, const Cluster& cluster, double tokens) {
+  const RunCost cost = run_cost(prediction, cluster, tokens);
+  ordered_json json = {{"tokens", tokens},
+                       {"days", cost.days},
+                       {"gpu_hours", cost.gpu_hours},
+                       {"usd", optional_json(cost.usd)},
+                       {"days_with_failures", optional_json(cost.days_with_failures)},
+                       {"gpu_hours_with_failures", optional_json(cost.gpu_hours_with_failures)},
+                       {"usd_with_failures", optional_json(cost.usd_with_failures)},
+                       {"energy_mwh", optional_json(cost.energy_mwh)},
+                       {"energy_compute_share", optional_json(cost.energy_compute_share)}};
+  if (cost.goodput) {
+    json.update(goodput_json(*cost.goodput));
+  } else {
+    json["goodput"] = nullptr;
+  }
+  return json;
+}
+
+ordered_json graded_json(const Graded& graded) {
+  return {{"grade", evidence_key(graded.grade)}, {"source", graded.source}};
+}
+
+ordered_json evidence_json(const PredictionEvidence& evidence) {
+  ordered_json time, memory;
+  for (int part = 0; part < kNumTimeParts; ++part)
+    time[time_part_key(static_cast<TimePart>(part))] = graded_json(evidence.time[static_cast<std::size_t>(part)]);
+  for (int row = 0; row < kNumMemoryRows; ++row)
+    memory[memory_row_key(static_cast<MemoryRow>(row))] = graded_json(evidence.memory[static_cast<std::size_t>(row)]);
+  return {{"time", time}, {"memory", memory}, {"software", graded_json(evidence.software)}};
 }
 
 }  // namespace
@@ -141,13 +214,9 @@ const char* memory_row_key(MemoryRow row) {
 
 bool is_worth_a_line(Duration part, Duration step) { return part.count() > step.count() / 1'000'000; }
 
-RunCost run_cost(const Prediction& prediction, const Cluster& cluster, double tokens) {
-  RunCost cost;
-  const double hours = tokens / prediction.tokens_per_second() / 3600;
-  cost.days = hours / 24;
-  cost.gpu_hours = hours * static_cast<double>(prediction.plan.gpus);
-  if (cluster.price_per_gpu_hour) cost.usd = cost.gpu_hours * *cluster.price_per_gpu_hour;
-  return cost;
+std::string describe_step(const Prediction& prediction) {
+  return fmt::format("{} (80 %: {} to {})", format_duration(prediction.step), format_duration(prediction.step_low),
+                     format_duration(prediction.step_high));
 }
 
 ordered_json to_json(const Prediction& prediction, const Model& model, const Cluster& cluster,
@@ -156,6 +225,8 @@ ordered_json to_json(const Prediction& prediction, const Model& model, const Clu
   ordered_json json = {{"schema_version", kOutputSchemaVersion},
                        {"version", kVersion},
                        {"step_seconds", to_seconds(prediction.step)},
+                       {"step_seconds_low", to_seconds(prediction.step_low)},
+                       {"step_seconds_high", to_seconds(prediction.step_high)},
                        {"tokens_per_second", prediction.tokens_per_second()},
                        {"tokens_per_second_per_gpu", prediction.tokens_per_second_per_gpu()},
                        {"model_tflops_per_gpu", prediction.model_flops_per_gpu().count / 1e12},
@@ -165,6 +236,7 @@ ordered_json to_json(const Prediction& prediction, const Model& model, const Clu
                        {"bubble_seconds", to_seconds(prediction.part(TimePart::kBubble))},
                        {"busiest_stage", prediction.busiest_stage},
                        {"time_parts_seconds", parts_json(prediction)},
+                       {"evidence", evidence_json(prediction.evidence)},
                        {"gpu_hours_per_trillion_tokens", trillion.gpu_hours},
                        {"usd_per_trillion_tokens", optional_json(trillion.usd)},
                        {"events", prediction.events},
@@ -177,11 +249,7 @@ ordered_json to_json(const Prediction& prediction, const Model& model, const Clu
     json["step_seconds_p99"] = to_seconds(prediction.ranks->step.p99);
     json["ranks"] = ranks_json(*prediction.ranks);
   }
-  if (tokens) {
-    const RunCost cost = run_cost(prediction, cluster, *tokens);
-    json["training"] = {
-        {"tokens", *tokens}, {"days", cost.days}, {"gpu_hours", cost.gpu_hours}, {"usd", optional_json(cost.usd)}};
-  }
+  if (tokens) json["training"] = training_json(prediction, cluster, *tokens);
   return json;
 }
 
@@ -210,7 +278,7 @@ std::string to_text(const Prediction& prediction, const Model& model, const Clus
       "\n" + style.bold(fmt::format("Where the time goes (stage {}, the busiest)", prediction.busiest_stage)) + "\n";
   text += time_bars(prediction);
   text += "\n" + style.bold(fmt::format("Where the memory goes (stage {}, the worst)", memory.worst_stage)) + "\n";
-  text += memory_bars(memory);
+  text += memory_bars(prediction);
   text += fmt::format("{} of {}: {}\n", in_gib(memory.worst().total().count), in_gib(memory.usable.count),
                       style.bold(describe_fit(memory)));
   if (memory.worst().resume_peak > memory.worst().steady_peak())

@@ -22,14 +22,10 @@ const char* memory_row_key(MemoryRow row);
 // Sums of picoseconds leave crumbs: parts below a millionth of the step are not shown to people.
 bool is_worth_a_line(Duration part, Duration step);
 
-// What a training run of so many tokens takes at this speed, without restarts.
-struct RunCost {
-  double days = 0, gpu_hours = 0;
-  std::optional<double> usd;  // where the cluster states a price
-};
-RunCost run_cost(const Prediction& prediction, const Cluster& cluster, double tokens);
+// "4.10 s (80 %: 3.71 s to 4.53 s)"
+std::string describe_step(const Prediction& prediction);
 
-// tokens: of the whole training; adds its days, GPU-hours and cost.
+// tokens: of the whole training; adds its days, GPU-hours, failures, cost and energy.
 nlohmann::ordered_json to_json(const Prediction& prediction, const Model& model, const Cluster& cluster,
                                std::optional<double> tokens = {});
 std::string to_text(const Prediction& prediction, const Model& model, const Cluster& cluster,

@@ -11,6 +11,7 @@
 #include "reports/table.h"
 #include "reports/text.h"
 #include "simulator/prediction_report.h"
+#include "simulator/run_cost.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -31,6 +32,14 @@ ordered_json changes_json(const std::vector<Change>& changes) {
   ordered_json json = ordered_json::object();
   for (const Change& change : changes) json[change.key] = change.value;
   return json;
+}
+
+std::string interval_text(const Prediction& prediction) {
+  return fmt::format("{:.3g}-{:.3g}", to_seconds(prediction.step_low), to_seconds(prediction.step_high));
+}
+
+std::optional<double> goodput_of(const RunCost& cost) {
+  return cost.goodput ? std::optional<double>(cost.goodput->goodput) : std::nullopt;
 }
 
 // ---- Comparison
@@ -54,11 +63,16 @@ class Comparison {
     const double base = value(base_), changed = value(changed_);
     add(label, base, changed, format(base), format(changed));
   }
+  void add(const std::string& label, const std::optional<double>& base, const std::optional<double>& changed,
+           const std::function<std::string(double)>& format) {
+    if (base && changed) add(label, *base, *changed, format(*base), format(*changed));
+  }
   void add_rule() { table_.add_rule(); }
 
   void add_speed() {
     add(
         "step s", [](const Prediction& p) { return to_seconds(p.step); }, digits(3));
+    table_.add_row({"    80 % interval", interval_text(base_), interval_text(changed_), ""});
     add(
         "tokens/s", [](const Prediction& p) { return p.tokens_per_second(); }, format_count);
     add(
@@ -67,6 +81,15 @@ class Comparison {
         "TFLOPS per GPU", [](const Prediction& p) { return p.model_flops_per_gpu().count / 1e12; }, digits(1));
     add(
         "% of peak", [](const Prediction& p) { return 100 * p.mfu(); }, digits(1));
+  }
+  void add_training(const RunCost& base, const RunCost& changed, double tokens) {
+    add("days for " + format_count(tokens) + " tokens", base.days, changed.days, digits(1));
+    add("days with failures", base.days_with_failures, changed.days_with_failures, digits(1));
+    add("goodput", goodput_of(base), goodput_of(changed), digits(3));
+    add("GPU-hours", base.gpu_hours, changed.gpu_hours, format_count);
+    add("USD", base.usd, changed.usd, format_count);
+    add("USD with failures", base.usd_with_failures, changed.usd_with_failures, format_count);
+    add("energy MWh", base.energy_mwh, changed.energy_mwh, format_count);
   }
   void add_time_parts() {
     for (int index = 0; index < kNumTimeParts; ++index) {
@@ -116,6 +139,8 @@ std::vector<Column> csv_columns(std::optional<double> tokens) {
   std::vector<Column> columns = {
       {"gpus", [](O, P p) { return fmt::format("{}", p.plan.gpus); }},
       {"step_s", [](O, P p) { return shortest(to_seconds(p.step)); }},
+      {"step_low_s", [](O, P p) { return shortest(to_seconds(p.step_low)); }},
+      {"step_high_s", [](O, P p) { return shortest(to_seconds(p.step_high)); }},
       {"tokens_per_s", [](O, P p) { return shortest(p.tokens_per_second()); }},
       {"tokens_per_s_gpu", [](O, P p) { return shortest(p.tokens_per_second_per_gpu()); }},
       {"model_tflops_gpu", [](O, P p) { return shortest(p.model_flops_per_gpu().count / 1e12); }},
@@ -128,10 +153,19 @@ std::vector<Column> csv_columns(std::optional<double> tokens) {
       {"gpu_hours_per_trillion_tokens", [=](O outcome, P p) { return shortest(trillion(outcome, p).gpu_hours); }},
       {"usd_per_trillion_tokens", [=](O outcome, P p) { return optional_text(trillion(outcome, p).usd); }}};
   if (tokens) {
-    const auto cost = [tokens](O outcome, P p) { return run_cost(p, outcome.scenario.cluster, *tokens); };
-    columns.push_back({"days", [=](O outcome, P p) { return shortest(cost(outcome, p).days); }});
-    columns.push_back({"gpu_hours", [=](O outcome, P p) { return shortest(cost(outcome, p).gpu_hours); }});
-    columns.push_back({"usd", [=](O outcome, P p) { return optional_text(cost(outcome, p).usd); }});
+    const auto add = [&](const char* name, std::optional<double> (*value)(const RunCost&)) {
+      columns.push_back(
+          {name, [=](O outcome, P p) { return optional_text(value(run_cost(p, outcome.scenario.cluster, *tokens))); }});
+    };
+    using Number = std::optional<double>;
+    add("days", [](const RunCost& cost) -> Number { return cost.days; });
+    add("gpu_hours", [](const RunCost& cost) -> Number { return cost.gpu_hours; });
+    add("usd", [](const RunCost& cost) { return cost.usd; });
+    add("goodput", goodput_of);
+    add("days_with_failures", [](const RunCost& cost) { return cost.days_with_failures; });
+    add("gpu_hours_with_failures", [](const RunCost& cost) { return cost.gpu_hours_with_failures; });
+    add("usd_with_failures", [](const RunCost& cost) { return cost.usd_with_failures; });
+    add("energy_mwh", [](const RunCost& cost) { return cost.energy_mwh; });
   }
   return columns;
 }
@@ -143,19 +177,32 @@ std::vector<Column> text_columns(std::optional<double> tokens) {
   std::vector<Column> columns = {
       {"gpus", [](O, P p) { return reports::with_commas(p.plan.gpus); }},
       {"step s", [](O, P p) { return fmt::format("{:.3f}", to_seconds(p.step)); }},
+      {"80 %", [](O, P p) { return interval_text(p); }},
       {"tokens/s", [](O, P p) { return format_count(p.tokens_per_second()); }},
       {"tokens/s/GPU", [](O, P p) { return fmt::format("{:.1f}", p.tokens_per_second_per_gpu()); }},
       {"TFLOPS/GPU", [](O, P p) { return fmt::format("{:.1f}", p.model_flops_per_gpu().count / 1e12); }},
       {"% of peak", [](O, P p) { return fmt::format("{:.1f}", 100 * p.mfu()); }},
       {"GiB", [](O, P p) { return fmt::format("{:.1f}", p.memory.worst().total().count / kGiB); }}};
   if (tokens) {
-    const auto cost = [tokens](O outcome, P p) { return run_cost(p, outcome.scenario.cluster, *tokens); };
-    columns.push_back({"days", [=](O outcome, P p) { return fmt::format("{:.1f}", cost(outcome, p).days); }});
-    columns.push_back({"GPU-hours", [=](O outcome, P p) { return format_count(cost(outcome, p).gpu_hours); }});
-    columns.push_back({"USD", [=](O outcome, P p) {
-                         const auto usd = cost(outcome, p).usd;
-                         return usd ? format_count(*usd) : std::string();
-                       }});
+    const auto add = [&](const char* name, std::optional<double> (*value)(const RunCost&), auto format) {
+      columns.push_back({name, [=](O outcome, P p) {
+                           const auto number = value(run_cost(p, outcome.scenario.cluster, *tokens));
+                           return number ? std::string(format(*number)) : std::string();
+                         }});
+    };
+    using Number = std::optional<double>;
+    const auto tenths = [](double value) { return fmt::format("{:.1f}", value); };
+    add(
+        "days", [](const RunCost& cost) -> Number { return cost.days; }, tenths);
+    add(
+        "with failures", [](const RunCost& cost) { return cost.days_with_failures; }, tenths);
+    add("goodput", goodput_of, [](double share) { return fmt::format("{:.3f}", share); });
+    add(
+        "GPU-hours", [](const RunCost& cost) -> Number { return cost.gpu_hours; }, format_count);
+    add(
+        "USD", [](const RunCost& cost) { return cost.usd; }, format_count);
+    add(
+        "MWh", [](const RunCost& cost) { return cost.energy_mwh; }, format_count);
   }
   return columns;
 }
@@ -233,17 +280,9 @@ std::string comparison_text(const Outcome& base, const Outcome& changed, std::op
            to_text(prediction, scenario.model, scenario.cluster, tokens, style);
   Comparison comparison(*base.prediction, prediction);
   comparison.add_speed();
-  if (tokens) {
-    const RunCost before = run_cost(*base.prediction, base.scenario.cluster, *tokens);
-    const RunCost after = run_cost(prediction, scenario.cluster, *tokens);
-    const auto days = Comparison::digits(1);
-    comparison.add("days for " + format_count(*tokens) + " tokens", before.days, after.days, days(before.days),
-                   days(after.days));
-    comparison.add("GPU-hours", before.gpu_hours, after.gpu_hours, format_count(before.gpu_hours),
-                   format_count(after.gpu_hours));
-    if (before.usd && after.usd)
-      comparison.add("USD", *before.usd, *after.usd, format_count(*before.usd), format_count(*after.usd));
-  }
+  if (tokens)
+    comparison.add_training(run_cost(*base.prediction, base.scenario.cluster, *tokens),
+                            run_cost(prediction, scenario.cluster, *tokens), *tokens);
   comparison.add_rule();
   comparison.add_time_parts();
   comparison.add_rule();

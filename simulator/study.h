@@ -28,7 +28,7 @@ Outcome try_scenario(const Scenario& base, std::vector<Change> changes, const Pr
 // that does not exist and for more than 100,000 combinations.
 std::vector<std::vector<Change>> cross_product(const std::vector<std::string>& sweeps);
 
-// ---- Rendering. tokens: of the whole training, for days, GPU-hours and cost.
+// ---- Rendering. tokens: of the whole training, for days, GPU-hours, failures, cost and energy.
 // REQUIRES: the changed scenario was simulated; base may not have been.
 std::string comparison_text(const Outcome& base, const Outcome& changed, std::optional<double> tokens,
                             const reports::Style& style);

@@ -97,7 +97,8 @@ std::vector<Change> parse_changes(std::string_view text, const char* flag) {
 
 void apply_changes(Scenario& scenario, std::vector<Change> changes) {
   const auto turn = [](const Change& change) {
-    return change.key == "model" || change.key == "cluster" ? 0 : change.key == "dp" ? 2 : 1;
+    if (change.key == "model" || change.key == "cluster") return 0;
+    return change.key == "dp" || change.key == "nodes" ? 2 : 1;
   };
   std::stable_sort(changes.begin(), changes.end(), [&](const Change& a, const Change& b) { return turn(a) < turn(b); });
   for (const Change& change : changes) apply(scenario, change);

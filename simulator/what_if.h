@@ -32,8 +32,8 @@ struct Change {
 // "gpus=480,nic=200G". flag: for errors.
 std::vector<Change> parse_changes(std::string_view text, const char* flag);
 
-// Each in turn, but model and cluster before all others, since they bring values of their own, and dp after them,
-// since it is counted in the other degrees. Throws UserError(place = key).
+// Each in turn, but model and cluster before all others, since they bring values of their own, and dp and nodes after
+// them, since they are counted in others. Throws UserError(place = key).
 void apply_changes(Scenario& scenario, std::vector<Change> changes);
 
 // Throws UserError with the nearest name where none of the three nouns has such a field.

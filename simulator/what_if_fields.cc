@@ -80,8 +80,33 @@ bool set_grouped(LayerKind& kind, std::int64_t Attention::*member, std::int64_t 
   return true;
 }
 
+bool set_latent(LayerKind& kind, std::int64_t Attention::*member, std::int64_t number) {
+  if (kind.attention.kind != AttentionKind::kLatent) return false;
+  kind.attention.*member = number;
+  return true;
+}
+
+// The rotated part is one of the two parts of a head.
+bool set_rope_dim(LayerKind& kind, std::int64_t width) {
+  if (kind.attention.kind == AttentionKind::kLatent && width > kind.attention.head_dim)
+    throw UserError("", "rope_dim", fmt::format("{} of a head of {}", width, kind.attention.head_dim),
+                    fmt::format("allowed: 0 to {}", kind.attention.head_dim));
+  return set_latent(kind, &Attention::rope_dim, width);
+}
+
+// Of latent attention that of queries and keys alone, the rotated part included.
 bool set_head_dim(LayerKind& kind, std::int64_t width) {
-  return set_grouped(kind, &Attention::head_dim, width) && set_grouped(kind, &Attention::value_dim, width);
+  if (kind.attention.kind == AttentionKind::kLatent && width < kind.attention.rope_dim)
+    throw UserError("", "head_dim", fmt::format("{} is below rope_dim", width),
+                    fmt::format("{} or more is allowed", kind.attention.rope_dim));
+  return set_latent(kind, &Attention::head_dim, width) ||
+         (set_grouped(kind, &Attention::head_dim, width) && set_grouped(kind, &Attention::value_dim, width));
+}
+
+// Of all feed-forwards, routed, shared and dense.
+bool set_matrices(LayerKind& kind, std::int64_t number) {
+  kind.feed_forward.matrices = number;
+  return true;
 }
 
 bool set_dense_width(LayerKind& kind, std::int64_t width) {
@@ -93,6 +118,27 @@ bool set_dense_width(LayerKind& kind, std::int64_t width) {
 void set_predict_layers(Model& model, std::int64_t count) {
   if (model.predict_layers == 0) model.predict_kind = model.layers.back();
   model.predict_layers = static_cast<int>(count);
+}
+
+Field model_switch(const char* name, const char* help, const std::function<void(Model&, bool)>& set) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            if (value != "on" && value != "off")
+              throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)), "allowed: on|off");
+            set(scenario.model, value == "on");
+          }};
+}
+
+// Sets a switch of all grouped attention.
+Field attention_switch(const char* name, const char* help, bool Attention::*member) {
+  return model_switch(name, help, [=](Model& model, bool on) {
+    bool found = false;
+    for (LayerKind& kind : model.kinds) {
+      if (kind.attention.kind != AttentionKind::kGrouped) continue;
+      kind.attention.*member = on;
+      found = true;
+    }
+    if (!found) throw UserError("", name, fmt::format("no layer of {} is grouped attention", model.name));
+  });
 }
 
 std::vector<Field> model_fields() {
@@ -107,18 +153,33 @@ std::vector<Field> model_fields() {
       model_field("hidden", "width of a token; norms follow", kSize, set_hidden),
       model_field("vocab", "entries of the vocabulary", kVocab,
                   [](Model& model, std::int64_t vocab) { model.vocab = vocab; }),
+      model_switch("tied_embeddings", "one matrix for the embedding and the head (on, off)",
+                   [](Model& model, bool on) { model.tied_embeddings = on; }),
       layer_field("heads", "attention heads; key/value heads follow where they are as many", kSize, set_heads),
       layer_field("kv_heads", "key/value heads of grouped attention", kSize,
                   [](LayerKind& kind, std::int64_t n) { return set_grouped(kind, &Attention::kv_heads, n); }),
-      layer_field("head_dim", "width of a head of grouped attention", kSize, set_head_dim),
+      layer_field("head_dim", "width of a head", kSize, set_head_dim),
       layer_field("window", "tokens that a query of grouped attention sees; 0: all before it", {0, kTokens.max},
                   [](LayerKind& kind, std::int64_t n) { return set_grouped(kind, &Attention::window, n); }),
+      attention_switch("chunked", "the window does not slide: a query sees its own chunk (on, off)",
+                       &Attention::chunked),
+      attention_switch("output_gate", "a second half of the query projection gates the output (on, off)",
+                       &Attention::output_gate),
+      attention_switch("shares_kv", "keys and values of an earlier layer serve (on, off)", &Attention::shares_kv),
+      layer_field("value_dim", "width of a value of latent attention", kSize,
+                  [](LayerKind& kind, std::int64_t n) { return set_latent(kind, &Attention::value_dim, n); }),
+      layer_field("query_rank", "compressed queries of latent attention; 0: not compressed", kCount,
+                  [](LayerKind& kind, std::int64_t n) { return set_latent(kind, &Attention::query_rank, n); }),
+      layer_field("kv_rank", "compressed keys and values of latent attention", kSize,
+                  [](LayerKind& kind, std::int64_t n) { return set_latent(kind, &Attention::kv_rank, n); }),
+      layer_field("rope_dim", "rotated part of a head of latent attention", kCount, set_rope_dim),
       expert_field("experts", "routed experts of a layer", kSize, &FeedForward::experts),
       expert_field("top_k", "routed experts that a token goes to", kSize, &FeedForward::top_k),
       expert_field("expert_width", "width of one routed expert", kSize, &FeedForward::width),
       expert_field("shared_width", "width of all shared experts together; 0: none", kCount, &FeedForward::shared_width),
       expert_field("expert_groups", "groups of experts that routing is limited to", kSize, &FeedForward::expert_groups),
       expert_field("groups_per_token", "groups that a token may go to", kSize, &FeedForward::groups_per_token),
+      layer_field("matrices", "of a feed-forward: 3 gated (SwiGLU), 2 plain", {2, 3}, set_matrices),
       layer_field("dense_width", "width of a dense feed-forward", kSize, set_dense_width),
       model_field("predict_layers", "extra multi-token-prediction layers", kPredictLayers, set_predict_layers),
   };
@@ -142,6 +203,12 @@ Field cluster_field(const char* name, const char* help, Quantity (*parse)(std::s
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             member(scenario.cluster) = parse(value, {"", name});
             drop_tables(scenario.cluster, wire);
+          }};
+}
+
+Field cluster_duration(const char* name, const char* help, const std::function<void(Cluster&, Duration)>& set) {
+  return {name, help, [=](Scenario& scenario, const std::string& value) {
+            set(scenario.cluster, parse_duration(value, {"", name}));
           }};
 }
 
@@ -185,6 +252,7 @@ std::vector<Field> cluster_fields() {
        }},
       cluster_count("gpus_per_node", "GPUs of a node", &Cluster::gpus_per_node, Wire::kNone),
       cluster_count("nics_per_node", "network cards of a node", &Cluster::nics_per_node, Wire::kNetwork),
+      cluster_count("rails", "the same", &Cluster::nics_per_node, Wire::kNetwork),
       cluster_field<BytesPerSecond>(
           "nic", "bandwidth of a network card (200G, 50 GB/s)", parse_bandwidth,
           [](Cluster& c) -> BytesPerSecond& { return c.nic; }, Wire::kNetwork),
@@ -218,10 +286,32 @@ std::vector<Field> cluster_fields() {
        }},
       cluster_field<Bytes>("reserved_memory", "of a GPU, by the CUDA context and libraries (0.8 GiB)", parse_bytes,
                            [](Cluster& c) -> Bytes& { return c.reserved_memory; }),
+      cluster_field<Bytes>("host_memory_per_node", "of a node (2 TB)", parse_bytes,
+                           [](Cluster& c) -> Bytes& { return c.host_memory_per_node; }),
+      cluster_number("watts", "of a GPU at full load", {0, 10'000}, [](Cluster& c, double w) { c.gpu.watts = w; }),
+      cluster_number("node_overhead_watts", "of a node at full load, beside its GPUs", {0, 100'000},
+                     [](Cluster& c, double w) { c.node_overhead_watts = w; }),
+      cluster_number("pue", "power of the building over that of its nodes", {1, 10},
+                     [](Cluster& c, double ratio) { c.pue = ratio; }),
+      cluster_number("failures_per_gpu_day", "that stop the job", {0, 1000},
+                     [](Cluster& c, double failures) { c.failures_per_gpu_day = failures; }),
+      cluster_duration("restart_time", "from a failure to the reading of the last checkpoint (10 min)",
+                       [](Cluster& c, Duration time) { c.restart_time = time; }),
+      cluster_field<BytesPerSecond>("checkpoint_bandwidth", "of a node, to storage (1 GB/s)", parse_bandwidth,
+                                    [](Cluster& c) -> BytesPerSecond& { return c.checkpoint_bandwidth; }),
+      cluster_duration("checkpoint_interval", "useful time between checkpoints (30 min); 0 s: the best one",
+                       [](Cluster& c, Duration time) { c.checkpoint_interval = time; }),
       cluster_number("price_per_gpu_hour", "USD", {0, 10'000},
                      [](Cluster& c, double usd) { c.price_per_gpu_hour = usd; }),
       cluster_number("price", "the same", {0, 10'000}, [](Cluster& c, double usd) { c.price_per_gpu_hour = usd; }),
   };
+}
+
+void set_nodes(Scenario& scenario, const std::string& value) {
+  const std::int64_t nodes = parse_count(value, {"", "nodes"});
+  if (nodes < 1 || nodes > 1'000'000)
+    throw UserError("", "nodes", fmt::format("'{}' is not allowed", excerpt(value)), "allowed: 1 to 1000000");
+  set_plan_field(scenario.plan, "gpus", fmt::format("{}", nodes * scenario.cluster.gpus_per_node));
 }
 
 // ---- What makes ranks differ
@@ -253,6 +343,7 @@ const std::vector<ScenarioField>& scenario_fields() {
   static const std::vector<ScenarioField> table = [] {
     std::vector<ScenarioField> all = model_fields();
     for (ScenarioField& field : cluster_fields()) all.push_back(std::move(field));
+    all.push_back({"nodes", "sets gpus to so many nodes' GPUs; read after gpus_per_node", set_nodes});
     for (ScenarioField& field : rank_fields()) all.push_back(std::move(field));
     return all;
   }();

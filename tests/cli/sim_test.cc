@@ -135,9 +135,10 @@ TEST(SimCli, SweepShowsReasonsInPlaceOfNumbers) {
   EXPECT_EQ(result.exit_code, 0) << result;
   const auto lines = lines_of(result.output);
   ASSERT_EQ(lines.size(), 5u) << result;
-  EXPECT_EQ(lines[0],
-            "gpus,nic,step_s,tokens_per_s,tokens_per_s_gpu,model_tflops_gpu,mfu,memory_gib,usable_gib,fits,"
-            "exposed_communication_s,bubble_s,gpu_hours_per_trillion_tokens,usd_per_trillion_tokens,error");
+  EXPECT_EQ(
+      lines[0],
+      "gpus,nic,step_s,step_low_s,step_high_s,tokens_per_s,tokens_per_s_gpu,model_tflops_gpu,mfu,memory_gib,usable_gib,"
+      "fits,exposed_communication_s,bubble_s,gpu_hours_per_trillion_tokens,usd_per_trillion_tokens,error");
   EXPECT_EQ(lines[1].rfind("240,200G,", 0), 0u);
   EXPECT_EQ(lines[2].rfind("240,400G,", 0), 0u);
   EXPECT_EQ(lines[3].rfind("250,200G,,,", 0), 0u);
@@ -149,6 +150,20 @@ TEST(SimCli, SweepShowsReasonsInPlaceOfNumbers) {
   EXPECT_EQ(json["sweep"][0]["changes"]["gpus"], "240");
   EXPECT_TRUE(json["sweep"][0].contains("step_seconds"));
   EXPECT_NE(json["sweep"][1]["error"].get<std::string>().find("250"), std::string::npos);
+}
+
+TEST(SimCli, CostsOfATrainingInAllForms) {
+  const std::vector<std::string> what_if = {kPlan, "--what-if", "gpus=480,restart_time=1 h", "--tokens", "10T"};
+  expect_golden("cli/golden/sim-what-if-tokens.txt", sim(what_if).output);
+  const std::vector<std::string> sweep = {
+      kPlan,      "--sweep", "checkpoint_interval=0 s,10 min", "--sweep", "failures_per_gpu_day=0.0001,0.001",
+      "--tokens", "10T"};
+  expect_golden("cli/golden/sim-sweep-tokens.txt", sim(sweep).output);
+  std::vector<std::string> csv = sweep;
+  csv.push_back("--csv");
+  EXPECT_NE(lines_of(sim(csv).output)[0].find(",days,gpu_hours,usd,goodput,days_with_failures,gpu_hours_with_failures,"
+                                              "usd_with_failures,energy_mwh,error"),
+            std::string::npos);
 }
 
 TEST(SimCli, WhatDoesNotFitIsToldInFullWithExitCodeOne) {
@@ -190,7 +205,8 @@ TEST(SimCli, TheTraceIsJson) {
 TEST(SimCli, ExplainsEachTerm) {
   const CommandResult result = sim({kPlan, "--explain"});
   EXPECT_EQ(result.exit_code, 0) << result;
-  for (const char* part : {"FLOPs per token = 6 x", "bubble", "One layer", "weights =", "activations ="})
+  for (const char* part : {"FLOPs per token = 6 x", "bubble", "One layer", "weights =", "activations =",
+                           "80 % interval", "derived, +-8 %: H100 microbenchmarks", "kernel times of"})
     EXPECT_NE(result.output.find(part), std::string::npos) << part;
 }
 

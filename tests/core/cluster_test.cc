@@ -54,6 +54,35 @@ TEST(Cluster, ReadsADescription) {
   EXPECT_EQ(cluster.nic_per_gpu().count, 25e9);
 }
 
+TEST(Cluster, FailuresAndPower) {
+  const Cluster silent = parse_cluster("mine.json", description());
+  EXPECT_FALSE(silent.restart_time);
+  EXPECT_EQ(silent.checkpoint_bandwidth.count, 0);
+  EXPECT_EQ(silent.checkpoint_interval, 0s);
+  EXPECT_EQ(silent.node_overhead_watts, 0);
+  EXPECT_EQ(silent.pue, 1);
+  const Cluster cluster = parse_cluster(
+      "mine.json",
+      description(R"("restart_time": "10 min", "checkpoint_bandwidth": "1 GB/s", "checkpoint_interval": "1 h",
+                     "node_overhead_watts": 4600, "pue": 1.1, )"));
+  EXPECT_EQ(cluster.restart_time, 10min);
+  EXPECT_EQ(cluster.checkpoint_bandwidth.count, 1e9);
+  EXPECT_EQ(cluster.checkpoint_interval, 1h);
+  EXPECT_EQ(cluster.node_overhead_watts, 4600);
+  EXPECT_EQ(cluster.pue, 1.1);
+  EXPECT_EQ(complaint(description(R"("pue": 0.9, )")), "mine.json: pue: 0.9 is out of range; 1 to 10 is allowed");
+  EXPECT_NE(complaint(description(R"("restart_time": 10, )")).find("restart_time"), std::string::npos);
+}
+
+// Every cluster that ships states what goodput needs, so that no answer leaves failures out.
+TEST(Cluster, ShippedOnesStateFailures) {
+  for (const std::string& name : shipped_names("clusters")) {
+    const Cluster cluster = find_cluster(name);
+    EXPECT_TRUE(cluster.failures_per_gpu_day && cluster.restart_time) << name;
+    EXPECT_GT(cluster.checkpoint_bandwidth.count, 0) << name;
+  }
+}
+
 TEST(Cluster, RefusesBadDescriptions) {
   EXPECT_EQ(complaint(description()), "");
   EXPECT_EQ(complaint(description(R"("oversubscripton": 2, )")),

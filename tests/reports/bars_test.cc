@@ -27,6 +27,12 @@ TEST(Bars, PercentOfAWhole) {
             "parameters  20.0 GiB   25%  ########\n");
 }
 
+TEST(Bars, NotesAreAColumnOfTheirOwn) {
+  EXPECT_EQ(render_bars({{"a", 1, "1 s", "measured"}, {"b", 1, "1 s", ""}}, {.width = 2}),
+            "a  1 s   50%  measured  ##\n"
+            "b  1 s   50%            ##\n");
+}
+
 TEST(Bars, NothingIsNothing) {
   EXPECT_EQ(render_bars({}), "");
   EXPECT_EQ(render_bars({{"a", 0, "0"}}), "a  0    0%\n");

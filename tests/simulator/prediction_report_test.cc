@@ -27,14 +27,21 @@ Case predicted(const std::string& plan, const std::vector<Change>& changes = {})
 
 TEST(Report, JsonHasTheSharedNames) {
   const auto json = predicted("megascale-moe-352b").json();
-  for (const char* name :
-       {"schema_version", "version", "step_seconds", "tokens_per_second", "tokens_per_second_per_gpu",
-        "model_tflops_per_gpu", "mfu", "memory_bytes_per_gpu", "exposed_communication_seconds", "bubble_seconds",
-        "time_parts_seconds", "model", "cluster", "plan", "warnings", "training"})
+  for (const char* name : {"schema_version", "version", "step_seconds", "tokens_per_second",
+                           "tokens_per_second_per_gpu", "model_tflops_per_gpu", "mfu", "memory_bytes_per_gpu",
+                           "exposed_communication_seconds", "bubble_seconds", "step_seconds_low", "step_seconds_high",
+                           "evidence", "time_parts_seconds", "model", "cluster", "plan", "warnings", "training"})
     EXPECT_TRUE(json.contains(name)) << name;
   for (const char* name : {"total", "parameters", "gradients", "optimizer", "activations", "communication", "workspace",
                            "reserved", "logits", "gathered_parameters", "slack", "resume_peak", "usable", "margin"})
     EXPECT_TRUE(json["memory_bytes_per_gpu"].contains(name)) << name;
+  for (const char* name : {"tokens", "days", "gpu_hours", "usd", "goodput", "days_with_failures", "usd_with_failures",
+                           "gpu_hours_with_failures", "energy_mwh", "energy_compute_share", "checkpoint_share"})
+    EXPECT_TRUE(json["training"].contains(name)) << name;
+  for (int part = 0; part < kNumTimeParts; ++part)
+    EXPECT_TRUE(json["evidence"]["time"].contains(time_part_key(static_cast<TimePart>(part)))) << part;
+  for (int row = 0; row < kNumMemoryRows; ++row)
+    EXPECT_TRUE(json["evidence"]["memory"].contains(memory_row_key(static_cast<MemoryRow>(row)))) << row;
   for (const char* name : {"name", "parameters", "active_parameters", "flops_per_token", "defaulted"})
     EXPECT_TRUE(json["model"].contains(name)) << name;
   EXPECT_EQ(json["model"]["parameters"], 351'860'133'888);
@@ -68,21 +75,16 @@ TEST(Report, KeysAreDistinct) {
   EXPECT_EQ(keys.size(), static_cast<std::size_t>(kNumMemoryRows));
 }
 
-// 10 sequences of 100 tokens a second are 1,000 tokens/s. 3.6e9 tokens take 3.6e6 s = 1,000 h = 41.67 days; on 10 GPUs
-// 10,000 GPU-hours, $20,000 at $2.
-TEST(Report, CostOfATraining) {
-  Prediction prediction;
-  prediction.plan.gpus = 10;
-  prediction.plan.global_batch = 10;
-  prediction.plan.seq_len = 100;
-  prediction.step = seconds(1);
-  Cluster cluster;
-  RunCost cost = run_cost(prediction, cluster, 3.6e9);
-  EXPECT_NEAR(cost.days, 1000.0 / 24, 1e-9);
-  EXPECT_NEAR(cost.gpu_hours, 10'000, 1e-6);
-  EXPECT_FALSE(cost.usd.has_value());
-  cluster.price_per_gpu_hour = 2;
-  EXPECT_NEAR(run_cost(prediction, cluster, 3.6e9).usd.value(), 20'000, 1e-6);
+TEST(Report, WhatIsNotKnownIsNull) {
+  Case one = predicted("megascale-moe-352b");
+  one.scenario.cluster.failures_per_gpu_day.reset();
+  one.scenario.cluster.gpu.watts = 0;
+  const auto training = one.json()["training"];
+  for (const char* name : {"goodput", "days_with_failures", "usd_with_failures", "energy_mwh"})
+    EXPECT_TRUE(training[name].is_null()) << name;
+  EXPECT_NE(one.text().find("not stated by the cluster"), std::string::npos) << one.text();
+  one.scenario.cluster.failures_per_gpu_day = 1000;
+  EXPECT_NE(one.text().find("with failures       never"), std::string::npos) << one.text();
 }
 
 TEST(Report, FitInWords) {
@@ -98,8 +100,9 @@ TEST(Report, FitInWords) {
 
 TEST(Report, TextSaysWhatItRestsOnAndLeavesZeroPartsOut) {
   const std::string text = predicted("megatron-lm-352b").text();
-  for (const char* part : {"Where the time goes", "Where the memory goes", "fits, ", "kernel times: those of ",
-                           "megatron-lm", "1T tokens", "at $2 a GPU-hour", "pipeline bubble"})
+  for (const char* part :
+       {"Where the time goes", "Where the memory goes", "fits, ", "kernel times: those of ", "megatron-lm", "1T tokens",
+        "at $2 a GPU-hour", "with failures", "goodput", "MWh", "pipeline bubble", " (80 %: "})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   EXPECT_EQ(text.find("parameter gather"), std::string::npos) << text;  // hidden beside the first forward passes
   EXPECT_EQ(text.find("gathered modules"), std::string::npos) << text;  // ZeRO-1 gathers none

@@ -1,0 +1,142 @@
+#include "simulator/grading.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace msmoe::simulator {
+namespace {
+
+constexpr const char* kCompute = "H100 microbenchmarks, scaled by the GPU's peak";
+constexpr const char* kComputeFp8 = "DeepGEMM on H800, scaled by the GPU's peak";
+constexpr const char* kMemory = "copies on H100, scaled by the GPU's memory bandwidth";
+constexpr const char* kCounted = "counted from the model and the plan";
+
+Graded& at(PredictionEvidence& evidence, TimePart part) { return evidence.time[static_cast<std::size_t>(part)]; }
+Graded& at(PredictionEvidence& evidence, MemoryRow row) { return evidence.memory[static_cast<std::size_t>(row)]; }
+
+Graded grade_transfer(const Transfer& transfer, const Group& group, const Cluster& cluster) {
+  if (const CollectiveTable* table = measured_table(transfer, group, cluster))
+    return {Evidence::kMeasured, "the cluster's table: " + table->source};
+  if (group.nodes() <= 1) return {Evidence::kDerived, "NCCL on H100 and DeepEP on H800, scaled by NVLink"};
+  if (cluster.oversubscription > 1) return {Evidence::kAssumed, "the network's upper levels shared evenly"};
+  return {Evidence::kDerived, "DeepEP between H800 nodes, scaled by the network cards"};
+}
+
+// The weakest evidence among the transfers that were added.
+class Wires {
+ public:
+  Wires(const Program& program, const Cluster& cluster) : program_(program), cluster_(cluster) {}
+
+  void add(const std::vector<Operator>& operators) {
+    for (const Operator& op : operators) add(op.transfer);
+  }
+  void add(const Transfer& transfer) {
+    const Group& group = program_.groups[static_cast<std::size_t>(transfer.group)];
+    if (transfer.collective == Collective::kNone || group.size <= 1) return;
+    const Graded graded = grade_transfer(transfer, group, cluster_);
+    if (weakest_.source.empty() || graded.grade > weakest_.grade) weakest_ = graded;
+  }
+  Graded weakest() const { return weakest_.source.empty() ? Graded{Evidence::kDerived, "no transfers"} : weakest_; }
+
+ private:
+  const Program& program_;
+  const Cluster& cluster_;
+  Graded weakest_;
+};
+
+Graded grade_layers(const Program& program, const Cluster& cluster) {
+  Wires wires(program, cluster);
+  for (const Module& module : program.modules) {
+    wires.add(module.forward);
+    wires.add(module.backward);
+  }
+  return wires.weakest();
+}
+
+Graded grade_optimizer(const Plan& plan) {
+  if (plan.optimizer_offload) return {Evidence::kDataSheet, "PCIe and host memory at their stated bandwidth"};
+  return {Evidence::kDerived, kMemory};
+}
+
+void grade_time(PredictionEvidence& evidence, const Program& program, const Cluster& cluster) {
+  const Plan& plan = program.plan;
+  const char* compute = plan.precision == Precision::kFp8 ? kComputeFp8 : kCompute;
+  for (const TimePart part : {TimePart::kGemm, TimePart::kExpertGemm, TimePart::kRecompute})
+    at(evidence, part) = {Evidence::kDerived, compute};
+  at(evidence, TimePart::kAttention) = {Evidence::kDerived, kCompute};
+  at(evidence, TimePart::kElementwise) = {Evidence::kDerived, kMemory};
+  at(evidence, TimePart::kExposedCommunication) = grade_layers(program, cluster);
+  at(evidence, TimePart::kSlowdown) = {Evidence::kAssumed, "resources shared by max-min fairness"};
+  at(evidence, TimePart::kBubble) = {Evidence::kDerived, "composed of the slots of all stages"};
+
+  Wires sends(program, cluster), gathers(program, cluster), reductions(program, cluster);
+  sends.add(Transfer{.collective = Collective::kSend, .group = GroupKind::kPipeline, .payload = {}});
+  const ChunkSync sync = lower_sync(plan, program.stages.front().chunks.front().parameters);
+  gathers.add(sync.gather);
+  reductions.add(sync.reduce);
+  at(evidence, TimePart::kExposedSend) = sends.weakest();
+  at(evidence, TimePart::kParamGather) = gathers.weakest();
+  at(evidence, TimePart::kGradReduce) = reductions.weakest();
+  at(evidence, TimePart::kOptimizer) = grade_optimizer(plan);
+}
+
+void grade_memory(PredictionEvidence& evidence) {
+  for (Graded& row : evidence.memory) row = {Evidence::kDerived, kCounted};
+  for (const MemoryRow row : {MemoryRow::kActivations, MemoryRow::kWorkspace, MemoryRow::kLogits})
+    at(evidence, row) = {Evidence::kDerived, "lifetimes of the operators' tensors"};
+  at(evidence, MemoryRow::kCommunication) = {Evidence::kAssumed, "NCCL's default buffers, channels assumed"};
+  at(evidence, MemoryRow::kReserved) = {Evidence::kAssumed, "the cluster file"};
+  at(evidence, MemoryRow::kSlack) = {Evidence::kAssumed, "an allocator's usual loss"};
+}
+
+bool rests_on_software(TimePart part) {
+  switch (part) {
+    case TimePart::kExposedCommunication:
+    case TimePart::kExposedSend:
+    case TimePart::kParamGather:
+    case TimePart::kGradReduce: return false;
+    default: return true;
+  }
+}
+
+double square(double value) { return value * value; }
+
+// u of the header.
+double step_uncertainty(const Prediction& prediction) {
+  double sum = 0, computing = 0;
+  for (int index = 0; index < kNumTimeParts; ++index) {
+    const auto part = static_cast<TimePart>(index);
+    const double time = to_seconds(prediction.part(part));
+    sum += square(time * uncertainty(prediction.evidence.time[static_cast<std::size_t>(index)].grade));
+    if (rests_on_software(part)) computing += time;
+  }
+  sum += square(computing * uncertainty(prediction.plan.software));
+  return std::sqrt(sum) / to_seconds(prediction.step);
+}
+
+}  // namespace
+
+const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster) {
+  static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
+  if (transfer.nvlink.count + transfer.nic.count > 0) return nullptr;  // tables are of plain exchanges
+  const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
+  for (const CollectiveTable& table : cluster.collectives)
+    if (table.collective == name && table.ranks == group.size && table.ranks_per_node == group.ranks_per_node)
+      return &table;
+  return nullptr;
+}
+
+void grade(Prediction& prediction, const Program& program, const Cluster& cluster) {
+  grade_time(prediction.evidence, program, cluster);
+  grade_memory(prediction.evidence);
+  prediction.evidence.software = software_evidence(prediction.plan.software);
+
+  const double off = 1 + step_uncertainty(prediction);
+  const double at_peak = prediction.flops_per_token.count * prediction.tokens_per_step() /
+                         (static_cast<double>(prediction.plan.gpus) * prediction.peak.count);
+  const double step = to_seconds(prediction.step);
+  prediction.step_low = seconds(std::clamp(at_peak, step / off, step));
+  prediction.step_high = seconds(step * off);
+}
+
+}  // namespace msmoe::simulator
