@@ -38,6 +38,8 @@ enum class LossKind {
 enum class InLayerOverlap {
   kNone,           // one operator after another
   kInterOperator,  // communication on its own stream; weight gradients and recomputation fill its time
+  kDecomposed,     // and tensor parallelism's GEMMs in pieces, each beside the exchange of another (Transformer Engine's
+                   // userbuffers, torch's asynchronous TP)
   kIntraOperator,  // and tile-level fused operators: QKV GEMM + all-to-all, all-gather + scatter + grouped GEMM, ...
 };
 enum class WireFormat { kFp32, kBf16, kFp8 };

@@ -32,6 +32,7 @@ inline constexpr std::array kScheduleChoices = {Choice<PipelineSchedule>{Pipelin
                                                 Choice<PipelineSchedule>{PipelineSchedule::kDualPipe, "dualpipe"}};
 inline constexpr std::array kOverlapChoices = {Choice<InLayerOverlap>{InLayerOverlap::kNone, "none"},
                                                Choice<InLayerOverlap>{InLayerOverlap::kInterOperator, "inter"},
+                                               Choice<InLayerOverlap>{InLayerOverlap::kDecomposed, "decomposed"},
                                                Choice<InLayerOverlap>{InLayerOverlap::kIntraOperator, "intra"}};
 inline constexpr std::array kLossChoices = {Choice<LossKind>{LossKind::kFull, "full"},
                                             Choice<LossKind>{LossKind::kChunked, "chunked"}};

@@ -201,6 +201,7 @@ std::optional<double> CostModel::measured_seconds(const Transfer& transfer, cons
 // system that has it, so that system's scale is in the stretch.
 CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double compute) const {
   const Volumes bytes = volumes(op.transfer, group(op.transfer.group));
+  if (op.pieces > 1) return decomposed_seconds(op);
   const bool all_to_all = op.transfer.collective == Collective::kAllToAll;
   double stretch = kFusedEnterGemm, fraction = kNvlinkFraction, reduction = 0;
   if (all_to_all && op.transfer_leads) {
@@ -213,6 +214,22 @@ CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double comp
   const double nic = bytes.nic * cluster_.oversubscription / (cluster_.nic_per_gpu().count * kNicFraction);
   const double stretched = compute * stretch + reduction;
   return {std::max({stretched, bytes.nvlink / (cluster_.nvlink.count * fraction), nic}), stretched};
+}
+
+// One piece of the GEMM for each rank's part of its rows, each with waves of its own, beside the exchange of the next
+// part; what the last piece makes leaves alone.
+CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op) const {
+  const auto pieces = static_cast<double>(op.pieces);
+  Compute piece = op.compute;
+  piece.m = std::max<std::int64_t>(1, op.compute.m / op.pieces);
+  piece.hbm = piece.hbm / pieces;
+  Operator exchange = op;
+  exchange.compute = {};
+  exchange.sms = 1;  // as a kernel's, not a whole collective by copy engines
+  const double compute = pieces * compute_seconds(piece).total;
+  const double transfer = transfer_seconds(exchange).total;
+  const double alone = op.transfer_leads ? 0 : transfer / pieces;
+  return {std::max(compute, transfer) + alone, compute};
 }
 
 OperatorCost CostModel::cost(const Operator& op) const {

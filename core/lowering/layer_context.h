@@ -34,7 +34,10 @@ struct LayerContext {
 
   // Whether exchanges of this group become part of fused operators.
   bool fuses(GroupKind group) const {
-    return plan.in_layer_overlap == InLayerOverlap::kIntraOperator && group_of(group, plan, gpus_per_node).nodes() == 1;
+    const bool decomposes = plan.in_layer_overlap == InLayerOverlap::kDecomposed && group == GroupKind::kAttention &&
+                            plan.attention == AttentionParallelism::kTensor;
+    return (decomposes || plan.in_layer_overlap == InLayerOverlap::kIntraOperator) &&
+           group_of(group, plan, gpus_per_node).nodes() == 1;
   }
   double weight_split() const { return splits_weights ? static_cast<double>(plan.attention_degree) : 1; }
   // Rows that a dense GEMM of this rank works on.

@@ -238,6 +238,8 @@ ModuleBuilder::FusedScope::~FusedScope() {
     if (is_transfer_only(*op)) {
       fused.transfer = op->transfer;
       fused.transfer_leads = fused.compute.kind == ComputeKind::kNone;
+      if (builder_.plan_.in_layer_overlap == InLayerOverlap::kDecomposed)
+        fused.pieces = static_cast<std::int16_t>(builder_.plan_.attention_degree);
     }
     for (const TensorId id : op->reads) {
       const bool inside = std::find(fused.writes.begin(), fused.writes.end(), id) != fused.writes.end();

@@ -37,16 +37,22 @@ std::vector<PublishedRun> selected_runs(const Command& command) {
   return runs;
 }
 
-// Outcomes point at their runs.
-Results predict_all(std::vector<PublishedRun> runs) {
-  Results results{std::move(runs), {}};
+// Outcomes point at their runs, values at their figures.
+Results predict_all(std::vector<PublishedRun> runs, FigureSet figures) {
+  Results results{std::move(runs), {}, std::move(figures), {}, {}};
   reports::Progress progress(static_cast<std::int64_t>(results.runs.size()));
   for (const PublishedRun& run : results.runs) {
     progress.set_note(run.id);
     if (run.set_aside.empty()) results.outcomes.push_back(predict_run_and_variants(run));
     progress.advance();
   }
+  progress.finish();
   if (results.outcomes.empty()) throw UserError("", "--only", "leaves no run that is not set aside");
+  for (const RunBar& bar : results.figures.run_bars) results.bars.push_back(hold_runs(bar, results.outcomes));
+  for (const Figure& figure : results.figures.figures) {
+    results.values.push_back(predict_figure(figure));
+    if (figure.bar) results.bars.push_back(hold_figure(figure, results.values.back()));
+  }
   return results;
 }
 
@@ -80,7 +86,9 @@ int run(const Command& command) {
     print_calibrations(runs);
     return kExitDone;
   }
-  const Results results = predict_all(std::move(runs));
+  // Bars and figures belong to the whole set.
+  FigureSet figures = command.only.empty() ? read_figures(command.folder + "/figures.json") : FigureSet{};
+  const Results results = predict_all(std::move(runs), std::move(figures));
   const std::string json = reports::dump_json(to_json(results));
   const std::string markdown = to_markdown(results);
   if (command.check)

@@ -42,7 +42,7 @@ double Outcome::highest() const {
 }
 
 Outcome predict_run(const PublishedRun& run, std::optional<double> kernel_time_scale) {
-  Scenario scenario = scenario_of(run);
+  Scenario scenario = scenario_of(run, run.id);
   if (kernel_time_scale) scenario.plan.software.kernel_time_scale = *kernel_time_scale;
   Outcome outcome;
   outcome.run = &run;
@@ -61,9 +61,9 @@ Outcome predict_run_and_variants(const PublishedRun& run) {
   Outcome outcome = predict_run(run);
   for (const Assumption& assumption : run.assumed) {
     for (const std::string& value : assumption.alternatives) {
-      const Scenario scenario = scenario_of(run, {assumption.key, value});
-      outcome.variants.push_back(
-          {{assumption.key, value}, in_published_quantity(run.published, scenario.model, simulate(scenario))});
+      const Change change{assumption.key, value};
+      const Scenario scenario = scenario_of(run, run.id, &change);
+      outcome.variants.push_back({change, in_published_quantity(run.published, scenario.model, simulate(scenario))});
     }
   }
   return outcome;

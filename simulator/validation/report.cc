@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "simulator/validation/figure_report.h"
 #include "simulator/validation/ranking.h"
+#include "simulator/validation/rounding.h"
 #include "simulator/validation/statistics.h"
 #include "simulator/validation/summary.h"
 
@@ -13,10 +15,6 @@ namespace msmoe::simulator::validation {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Four significant digits: more than any source prints.
-double rounded(double value) { return std::stod(fmt::format("{:.4g}", value)); }
-std::string percent(double ratio) { return fmt::format("{:+.1f} %", 100 * ratio); }
 
 std::string text_of(const Published& published, double value) {
   switch (published.quantity) {
@@ -200,7 +198,9 @@ Json to_json(const Results& results) {
           {"systems", summaries_json(by_software(results.outcomes))},
           {"models", summaries_json(by_model(results.outcomes))},
           {"ranking", {{"pairs", pairs.size()}, {"wrong", wrong}}},
-          {"rows", rows}};
+          {"bars", bars_json(results.bars)},
+          {"rows", rows},
+          {"figures", figures_json(results.figures.figures, results.values)}};
 }
 
 std::string to_markdown(const Results& results) {
@@ -215,11 +215,13 @@ std::string to_markdown(const Results& results) {
       "the prediction is slower. Where a source gives a rate or an MFU, its step time is derived.\n",
       results.runs.size(), aside, 100 * static_cast<double>(aside) / static_cast<double>(results.runs.size()),
       100 * all.median_error(), 100 * all.within(kMiss), 100 * kMiss);
+  text += bars_markdown(results.bars);
   add_systems(text, results);
   text += "\n## Models\n";
   add_summaries(text, "model", by_model(results.outcomes));
   add_ranking(text, ranked_pairs(results.outcomes));
   add_runs(text, results.outcomes);
+  text += figures_markdown(results.figures.figures, results.values);
   add_list(text, "Misses", "None.", misses(results.outcomes));
   add_list(text, "Set aside", "None.", set_aside(results.runs));
   add_list(text, "Notes", "None.", notes(results.runs));

@@ -6,16 +6,18 @@
 #include <string>
 #include <vector>
 
-#include "simulator/validation/outcome.h"
+#include "simulator/validation/bars.h"
 
 namespace msmoe::simulator::validation {
 
 inline constexpr double kMiss = 0.15;  // a larger error of the step time is a miss
 
-// The runs that a set of runs compares, in its order.
 struct Results {
   std::vector<PublishedRun> runs;  // all, those set aside too
-  std::vector<Outcome> outcomes;
+  std::vector<Outcome> outcomes;   // of those that are not, in their order; they point at `runs`
+  FigureSet figures;
+  std::vector<std::vector<FigureValue>> values;  // of each figure; they point at `figures`
+  std::vector<BarResult> bars;
 };
 
 nlohmann::ordered_json to_json(const Results& results);

@@ -4,22 +4,15 @@
 // have in common, a run what is its own:
 //
 //   {"schema_version": 1, "groups": [{
-//     "source": "arXiv 2505.11432 Table 3", "software": "megascale-moe", "cluster": "h800",
-//     "cluster_changes": {"hbm": "2.4 TB/s"},              as --what-if takes them; may be left out
-//     "plan": {"seq_len": 8192, "ep": 8},                  what the source states, as --what-if takes it
-//     "assumed": [{"key": "micro_batch", "value": 1, "alternatives": [2], "why": "..."}],
-//     "runs": [{"id": "...", "model": "megascale-352b", "model_changes": {"layers": 4}, "plan": {"gpus": 240},
-//               "published": {"quantity": "step_seconds", "value": 21.61}}]}]}
-//
-// A run's plan and assumptions come beside its group's and win over them. What neither states nor assumes has the
-// default of Plan; the schedule follows vpp where it is not given.
+//     "source": "arXiv 2505.11432 Table 3",                beside the conditions that its runs share (conditions.h)
+//     "runs": [{"id": "...", "plan": {"gpus": 240}, "published": {"quantity": "step_seconds", "value": 21.61}}]}]}
 #pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "simulator/what_if.h"
+#include "simulator/validation/conditions.h"
 
 namespace msmoe::simulator::validation {
 
@@ -35,17 +28,8 @@ struct Published {
   AttentionFlops attention = AttentionFlops::kCausal;
 };
 
-// A condition that the source leaves out and that bears on speed.
-struct Assumption {
-  std::string key, value;
-  std::vector<std::string> alternatives;  // that would be as plausible
-  std::string why;
-};
-
-struct PublishedRun {
-  std::string id, source, software, model, cluster;
-  std::vector<Change> stated;
-  std::vector<Assumption> assumed;
+struct PublishedRun : Conditions {
+  std::string id, source;
   Published published;
   bool calibrates = true;   // its software's kernel_time_scale
   std::string set_aside;    // why it is not compared; empty where it is
@@ -56,10 +40,5 @@ struct PublishedRun {
 // Throws UserError: unknown keys, values out of range, two runs of one id.
 std::vector<PublishedRun> read_runs(const std::string& path);
 std::vector<PublishedRun> parse_runs(const std::string& name, std::string_view json_text);
-
-// The run's model, cluster and plan, with `alternative` in place of the assumption of its key. Throws UserError naming
-// the run where a change is unknown or not allowed, or where the plan breaks a rule.
-Scenario scenario_of(const PublishedRun& run);
-Scenario scenario_of(const PublishedRun& run, const Change& alternative);
 
 }  // namespace msmoe::simulator::validation

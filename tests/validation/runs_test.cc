@@ -9,6 +9,8 @@
 namespace msmoe::simulator::validation {
 namespace {
 
+Scenario with(const PublishedRun& run, const Change& alternative) { return scenario_of(run, run.id, &alternative); }
+
 const char* const kRunsFile = MSMOE_SOURCE_DIR "/reports/validation/runs.json";
 
 std::string set_of(const std::string& run, const std::string& group = "") {
@@ -23,7 +25,7 @@ std::string run_of(const std::string& rest) {
 // What is said of a bad set, one line; empty where nothing is.
 std::string complaint(const std::string& text) {
   try {
-    for (const PublishedRun& run : parse_runs("runs.json", text)) scenario_of(run);
+    for (const PublishedRun& run : parse_runs("runs.json", text)) scenario_of(run, run.id);
   } catch (const UserError& error) {
     return error.what();
   }
@@ -65,12 +67,12 @@ TEST(Runs, ARunWinsOverItsGroup) {
       parse_runs("runs.json",
                  set_of(run_of(R"("assumed": [{"key": "zero", "value": 3, "alternatives": [1, 2]}],)"), group))
           .front();
-  const Scenario scenario = scenario_of(run);
+  const Scenario scenario = scenario_of(run, run.id);
   EXPECT_EQ(scenario.plan.ep, 8);
   EXPECT_EQ(scenario.plan.gpus, 8);
   EXPECT_EQ(scenario.plan.zero, 3);
   EXPECT_EQ(scenario.plan.loss, LossKind::kFull);
-  EXPECT_EQ(scenario_of(run, {"zero", "2"}).plan.zero, 2);
+  EXPECT_EQ(with(run, {"zero", "2"}).plan.zero, 2);
   EXPECT_EQ(scenario.plan.software.name, "modelzoo");
 }
 
@@ -78,8 +80,8 @@ TEST(Runs, TheScheduleFollowsTheChunks) {
   const PublishedRun run = parse_runs("runs.json", set_of(run_of(""), R"("plan": {"pp": 2},
       "assumed": [{"key": "vpp", "value": 1, "alternatives": [2]}],)"))
                                .front();
-  EXPECT_EQ(scenario_of(run).plan.schedule, PipelineSchedule::k1F1B);
-  EXPECT_EQ(scenario_of(run, {"vpp", "2"}).plan.schedule, PipelineSchedule::kInterleaved);
+  EXPECT_EQ(scenario_of(run, run.id).plan.schedule, PipelineSchedule::k1F1B);
+  EXPECT_EQ(with(run, {"vpp", "2"}).plan.schedule, PipelineSchedule::kInterleaved);
 }
 
 TEST(Runs, EveryCommittedRunIsAValidPlanUnderAllItsAssumptions) {
@@ -92,11 +94,11 @@ TEST(Runs, EveryCommittedRunIsAValidPlanUnderAllItsAssumptions) {
       ++set_aside;
       continue;
     }
-    EXPECT_NO_THROW(scenario_of(run)) << run.id;
+    EXPECT_NO_THROW(scenario_of(run, run.id)) << run.id;
     for (const Assumption& assumption : run.assumed)
       for (const std::string& value : assumption.alternatives) {
         EXPECT_NE(value, assumption.value) << run.id << " " << assumption.key;
-        EXPECT_NO_THROW(scenario_of(run, {assumption.key, value})) << run.id << " " << assumption.key << "=" << value;
+        EXPECT_NO_THROW(with(run, {assumption.key, value})) << run.id << " " << assumption.key << "=" << value;
       }
   }
   EXPECT_LE(static_cast<double>(set_aside), 0.15 * static_cast<double>(runs.size()));
