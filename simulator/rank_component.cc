@@ -2,19 +2,11 @@
 
 #include <algorithm>
 #include <numeric>
-
-#include "simulator/cost_constants.h"
-
 namespace msmoe::simulator {
 namespace {
 
 double& at(std::array<double, kNumTimeParts>& parts, TimePart part) { return parts[static_cast<std::size_t>(part)]; }
 double& at(std::array<double, kNumRankWaits>& waits, RankWait wait) { return waits[static_cast<std::size_t>(wait)]; }
-
-// A fused operator alone, as the cost model has it.
-double fused(double compute, double transfer) {
-  return std::min(compute + transfer, kFusedOverhead * std::max(compute, transfer));
-}
 
 std::int64_t message_key(const RankJob& job, bool backward, std::int64_t virtual_stage, std::int64_t micro_batch) {
   return (micro_batch * job.plan().virtual_stages() + virtual_stage) * 2 + (backward ? 1 : 0);
@@ -196,10 +188,10 @@ void RankComponent::run_pass(const PassLengths& pass, std::uint64_t key) {
   stream_tail_.fill(-1);
   for (std::size_t op = 0; op < operators.size(); ++op) {
     set_lengths(pass, op, key);
-    if (operators[op].follows) {
-      follow(operators[op], op);
+    if (operators[op].follows && !pass.is_late[op]) {
+      follow(pass, op);
     } else {
-      start_operator(operators[op], op);
+      start_operator(pass, op);
       end_operator(operators[op], op);
       if (operators[op].stream == Stream::kCompute) account(pass, op);
     }
@@ -211,7 +203,7 @@ void RankComponent::run_pass(const PassLengths& pass, std::uint64_t key) {
 }
 
 // Most operators: nothing to wait for.
-void RankComponent::follow(const RankOperator& op, std::size_t op_idx) {
+void RankComponent::follow(const PassLengths& pass, std::size_t op_idx) {
   const double* before = stream_end_[static_cast<std::size_t>(Stream::kCompute)];
   double* end = &end_[op_idx * width_];
   double computed = 0;
@@ -220,12 +212,14 @@ void RankComponent::follow(const RankOperator& op, std::size_t op_idx) {
     busy_[rank] += length_[rank];
     computed += length_[rank];
   }
-  at(*parts_, op.part) += computed;
+  at(*parts_, pass.table->operators[op_idx].part) += computed;
 }
 
-void RankComponent::start_operator(const RankOperator& op, std::size_t op_idx) {
+void RankComponent::start_operator(const PassLengths& pass, std::size_t op_idx) {
+  const RankOperator& op = pass.table->operators[op_idx];
   const double* free = stream_end_[static_cast<std::size_t>(op.stream)];
-  std::copy_n(free, width_, start_.begin());
+  const double* issued = &pass.issued[op_idx * width_];
+  for (std::size_t rank = 0; rank < width_; ++rank) start_[rank] = std::max(free[rank], now_[rank] + issued[rank]);
   for (const std::int16_t wait : op.waits) {
     const double* ended = &end_[static_cast<std::size_t>(wait) * width_];
     for (std::size_t rank = 0; rank < width_; ++rank) start_[rank] = std::max(start_[rank], ended[rank]);
@@ -252,10 +246,12 @@ void RankComponent::set_lengths(const PassLengths& pass, std::size_t op_idx, std
     return;
   }
   const double* compute = &pass.compute[op_idx * width_];
-  const double* transfer = &pass.transfer[op_idx * width_];
+  const double* beside = &pass.beside[op_idx * width_];
+  const double* after = &pass.after[op_idx * width_];
   for (std::size_t rank = 0; rank < width_; ++rank) {
-    const double alone = fused(compute[rank], transfer[rank]);
-    if (alone > 0) length_[rank] *= fused(compute[rank] * factor_[rank], transfer[rank]) / alone;
+    const double alone = std::max(compute[rank], beside[rank]) + after[rank];
+    const double stretched = std::max(compute[rank] * factor_[rank], beside[rank]) + after[rank];
+    if (alone > 0) length_[rank] *= stretched / alone;
   }
 }
 
@@ -308,7 +304,7 @@ void RankComponent::account(const PassLengths& pass, std::size_t op_idx) {
     }
     double wires = op.computes ? 0 : length_[rank];
     if (op.computes && op.transfers)  // what compute cannot hide
-      wires = std::max(0.0, length_[rank] - kFusedOverhead * compute[rank] * factor_[rank]);
+      wires = std::max(0.0, length_[rank] - compute[rank] * factor_[rank]);
     ranks_[rank].wires += wires;
     busy_[rank] += length_[rank] - wires;
     exposed += wires;

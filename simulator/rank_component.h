@@ -2,7 +2,7 @@
 //
 // Every rank runs its slots in schedule order, and in a slot its modules' operators in issue order on their streams:
 //
-//     ready = max(end of the operator before on its stream, ends of those it waits for)
+//     ready = max(end of the operator before on its stream, ends of those it waits for, its launch by the host)
 //     start = ready; where its group meets, the latest ready of the group
 //     end   = start + length x the rank's factor x noise; where all end together, the latest end of the group
 //
@@ -52,8 +52,8 @@ class RankComponent {
   void run_slot(const RankSlot& slot);
   void run_pass(const PassLengths& pass, std::uint64_t key);
   void set_lengths(const PassLengths& pass, std::size_t op, std::uint64_t key);
-  void follow(const RankOperator& op, std::size_t op_idx);
-  void start_operator(const RankOperator& op, std::size_t op_idx);
+  void follow(const PassLengths& pass, std::size_t op_idx);
+  void start_operator(const PassLengths& pass, std::size_t op_idx);
   void end_operator(const RankOperator& op, std::size_t op_idx);
   void account(const PassLengths& pass, std::size_t op_idx);
   void join(const std::vector<RankOperator>& operators);

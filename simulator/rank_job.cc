@@ -30,8 +30,8 @@ RankOperator describe(const Operator& op, const std::vector<Operator>& pass, con
   result.group = op.transfer.group;
   result.transfers = op.transfer.collective != Collective::kNone && costs.group(op.transfer.group).size > 1;
   result.meets = result.transfers && meets_in_component(op.transfer.group);
-  // What a rank gathers was ready at the start; what it sums or is sent comes from operators that run meanwhile.
-  result.ends_together = result.meets && op.transfer.collective != Collective::kAllGather;
+  // What a transfer that leads brings was ready at the start; what a GEMM's tiles send on comes while all of them run.
+  result.ends_together = result.meets && !op.transfer_leads && op.transfer.collective != Collective::kAllGather;
   const bool attention = op.transfer.group == GroupKind::kAttention || op.transfer.group == GroupKind::kContext;
   result.wait = attention ? RankWait::kAttention : RankWait::kExperts;
   result.part = time_part_of(op);
@@ -39,19 +39,35 @@ RankOperator describe(const Operator& op, const std::vector<Operator>& pass, con
   return result;
 }
 
+// The halves of a fused operator, from what the cost model says of them.
+void set_halves(const OperatorCost& cost, OperatorLength& length) {
+  length.compute = static_cast<double>(cost.computing.count());
+  const std::int64_t alone = cost.alone.count(), exposed = alone - cost.computing.count();
+  if (cost.alone >= cost.compute + cost.transfer) {
+    length.after = static_cast<double>(exposed);
+  } else {
+    length.beside = static_cast<double>(exposed > 0 ? alone : std::min(alone, cost.transfer.count()));
+  }
+}
+
 std::vector<OperatorLength> measure(const std::vector<Operator>& operators, const CostModel& costs) {
   std::vector<OperatorLength> lengths(operators.size());
-  for (std::size_t op = 0; op < operators.size(); ++op) {
-    const OperatorCost cost = costs.cost(operators[op]);
-    lengths[op].compute = static_cast<double>(cost.compute.count());
-    lengths[op].transfer = static_cast<double>(cost.transfer.count());
-  }
   Job job;
   job.blocks = {make_block(operators, costs)};
   job.devices = {{0}};
-  run(job, [&](const TaskRun& task) {
-    lengths[static_cast<std::size_t>(task.task)].length = static_cast<double>(task.end_ps - task.start_ps);
-  });
+  std::vector<std::int64_t> ends(operators.size());
+  std::array<std::int64_t, kNumStreams> stream_ends{};
+  std::vector<TaskRun> runs(operators.size());
+  run(job, [&](const TaskRun& task) { runs[task.task] = task; });
+  for (std::size_t op = 0; op < operators.size(); ++op) {
+    set_halves(costs.cost(operators[op]), lengths[op]);
+    std::int64_t& stream_end = stream_ends[static_cast<std::size_t>(operators[op].stream)];
+    std::int64_t ready = stream_end;
+    for (const std::int16_t wait : operators[op].waits) ready = std::max(ready, ends[wait]);
+    stream_end = ends[op] = runs[op].end_ps;
+    lengths[op].length = static_cast<double>(runs[op].end_ps - runs[op].start_ps);
+    if (runs[op].start_ps > ready) lengths[op].issued = static_cast<double>(runs[op].start_ps);
+  }
   return lengths;
 }
 
@@ -171,10 +187,12 @@ PassLengths RankJob::lengths_of(const Place& place, bool backward, const RankLoa
   PassLengths result;
   result.table = &tables_[backward ? 1 : 0][place.module];
   const std::vector<RankOperator>& operators = result.table->operators;
-  for (std::vector<double>* list : {&result.length, &result.compute, &result.transfer})
+  for (std::vector<double>* list : {&result.length, &result.issued, &result.compute, &result.beside, &result.after})
     list->resize(operators.size() * static_cast<std::size_t>(width_));
+  result.is_late.resize(operators.size());
+  std::vector<int> load_steps(width_, kLoadSteps);
   for (std::int64_t rank = 0; rank < width_; ++rank) {
-    int load_step = kLoadSteps;
+    int& load_step = load_steps[rank];
     if (place.moe_layer >= 0) {
       const double load = loads[place.moe_layer][rank / plan().etp % plan().ep];
       load_step = std::max(1, static_cast<int>(std::lround(load * kLoadSteps)));
@@ -183,19 +201,25 @@ PassLengths RankJob::lengths_of(const Place& place, bool backward, const RankLoa
     for (std::size_t op = 0; op < operators.size(); ++op) {
       const std::size_t at = op * width_ + rank;
       result.length[at] = lengths[op].length;
+      result.issued[at] = lengths[op].issued;
+      if (lengths[op].issued > 0) result.is_late[op] = true;
       result.compute[at] = lengths[op].compute;
-      result.transfer[at] = lengths[op].transfer;
+      result.beside[at] = lengths[op].beside;
+      result.after[at] = lengths[op].after;
     }
   }
-  // An exchange takes as long as its most loaded member, whose wires all the others' data goes through.
+  // An exchange takes as long as for its most loaded member, whose wires all the others' data goes through.
   for (std::size_t op = 0; op < operators.size(); ++op) {
     if (!operators[op].meets || operators[op].computes) continue;
     const RankGroups& members = groups(operators[op].group);
-    std::vector<double> longest(members.count, 0);
+    std::vector<std::int64_t> most(members.count, -1);
+    for (std::int64_t rank = 0; rank < width_; ++rank) {
+      std::int64_t& known = most[members.of[rank]];
+      if (known < 0 || load_steps[rank] > load_steps[known]) known = rank;
+    }
     double* length = &result.length[op * width_];
-    for (std::int64_t rank = 0; rank < width_; ++rank)
-      longest[members.of[rank]] = std::max(longest[members.of[rank]], length[rank]);
-    for (std::int64_t rank = 0; rank < width_; ++rank) length[rank] = longest[members.of[rank]];
+    const std::vector<double> own(length, length + width_);
+    for (std::int64_t rank = 0; rank < width_; ++rank) length[rank] = own[most[members.of[rank]]];
   }
   return result;
 }

@@ -35,9 +35,12 @@ struct RankOperator {
   TimePart part = TimePart::kElementwise;
 };
 
-// Picoseconds. compute and transfer: each half alone.
+// Picoseconds. Alone the operator takes max(compute, beside) + after: its compute half, what a fused transfer takes
+// beside it, and what comes after it where one half follows the other.
 struct OperatorLength {
-  double length = 0, compute = 0, transfer = 0;
+  double length = 0;  // in its module
+  double issued = 0;  // no sooner than this after its module starts: where the host was late to launch it, else 0
+  double compute = 0, beside = 0, after = 0;
 };
 
 // One pass of a module at all loads met so far.
@@ -49,7 +52,8 @@ struct PassTable {
 // Operator lengths of one pass of one module for the ranks of a component: [operator * width + rank].
 struct PassLengths {
   const PassTable* table = nullptr;
-  std::vector<double> length, compute, transfer;
+  std::vector<double> length, issued, compute, beside, after;
+  std::vector<bool> is_late;  // by operator: the host is, on some rank
 };
 
 // A slot of a stage, with all that decides when it can run.

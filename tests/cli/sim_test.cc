@@ -188,6 +188,40 @@ TEST(SimCli, ImbalanceCostsTime) {
   EXPECT_EQ(without["imbalance"], 1);
 }
 
+TEST(SimCli, EveryRankIsADistribution) {
+  const std::string small = "pp=2,vpp=1,schedule=1f1b,gpus=32,global_batch=8,layers=4";
+  const std::vector<std::string> question = {kPlan, "--what-if", small + ",straggler=1:1.5,jitter=0.1", "--json"};
+  const CommandResult result = sim(question);
+  EXPECT_EQ(result.exit_code, 0) << result;
+  EXPECT_EQ(sim(question).output, result.output);
+  const auto json = nlohmann::json::parse(result.output);
+  EXPECT_EQ(json["ranks"]["count"], 32);
+  EXPECT_EQ(json["ranks"]["steps"], 20);
+  EXPECT_LE(json["step_seconds_p50"], json["step_seconds_p99"]);
+  EXPECT_GE(json["step_seconds_p99"], json["step_seconds"]);
+  for (const char* key : {"busy_seconds", "waiting_seconds", "mean_waiting_seconds", "slowest"})
+    EXPECT_TRUE(json["ranks"].contains(key)) << key;
+  EXPECT_GT(json["step_seconds"], json["base"]["step_seconds"]);
+
+  const CommandResult text = sim({kPlan, "--every-rank", "--steps", "2"});
+  EXPECT_NE(text.output.find("1,440 ranks, 2 steps"), std::string::npos) << text;
+  const CommandResult sweep = sim({kPlan, "--sweep", "straggler=none,1:1.2,1:2", "--csv"});
+  EXPECT_EQ(lines_of(sweep.output).size(), 4u) << sweep;
+}
+
+TEST(SimCli, ImbalanceMayBeAFileOrDrawn) {
+  Scratch scratch;
+  std::string tokens = "1000";  // the 352B model has 32 experts; the first rank of EP8 has 4 of them
+  for (int expert = 1; expert < 32; ++expert) tokens += expert < 4 ? ", 1000" : ", 500";
+  const std::string file = scratch.write("routing.json", "{\"tokens\": [" + tokens + "]}");
+  const auto read = nlohmann::json::parse(sim({kPlan, "--imbalance", file, "--json"}).output);
+  EXPECT_NEAR(read["imbalance"].get<double>(), 4000.0 * 8 / 18000, 1e-9);
+  EXPECT_EQ(read["routing"], file);
+  const auto drawn = nlohmann::json::parse(sim({kPlan, "--imbalance", "draw:std=0.008", "--json"}).output);
+  EXPECT_GT(drawn["imbalance"], 1.05);
+  expect_usage_error(sim({kPlan, "--imbalance", scratch.write("bad.csv", "expert,tokens\n0,-1\n")}), "line 2");
+}
+
 TEST(SimCli, TheTraceIsJson) {
   Scratch scratch;
   const std::string path = scratch.path("trace.json");
@@ -221,6 +255,11 @@ TEST(SimCli, UsageErrorsAreOneLine) {
   expect_usage_error(sim({kPlan, "--sweep", "gpsu=1,2"}), "did you mean 'gpus'?");
   expect_usage_error(sim({kPlan, "--imbalance", "0.5"}), "1 or more");
   expect_usage_error(sim({kPlan, "--imbalance", "x"}), "--imbalance");
+  expect_usage_error(sim({kPlan, "--straggler", "fast"}), "COUNT:FACTOR");
+  expect_usage_error(sim({kPlan, "--straggler", "2000:2"}), "1440 GPUs");
+  expect_usage_error(sim({kPlan, "--jitter", "-1"}), "coefficient of variation");
+  expect_usage_error(sim({kPlan, "--every-rank", "--steps", "-1"}), "--steps");
+  expect_usage_error(sim({kPlan, "--every-rank", "--exact"}), "--exact");
   expect_usage_error(sim({kPlan, "--tokens", "many"}), "--tokens");
   expect_usage_error(sim({kPlan, "--csv", "--explain"}), "--explain");
   expect_usage_error(sim({kPlan, "--sweep", "gpus=240", "--trace", "x"}), "--trace");

@@ -9,7 +9,6 @@
 #include <random>
 #include <vector>
 
-#include "simulator/cost_constants.h"
 #include "simulator/cost_model.h"
 
 namespace msmoe::simulator {
@@ -97,17 +96,15 @@ double most_loaded_port_seconds(const FlowNetwork& network, const Matrix& bytes)
 
 // ---- Closed forms
 
-// What the cost model takes, less the latencies that flows do not have: a kernel's start, and a hop for each step.
+// What the cost model takes for these bytes beyond what it takes for none: flows have no latencies.
 double cost_model_seconds(const Cluster& cluster, const Plan& plan, Collective collective, GroupKind kind,
                           Bytes payload) {
   const CostModel costs(cluster, plan);
-  const Group& group = costs.group(kind);
-  Operator op;
+  Operator op{.sms = plan.communication_sms};
   op.transfer = {collective, kind, payload};
-  const double size = static_cast<double>(group.size), nodes = static_cast<double>(group.nodes());
-  const double steps = collective == Collective::kAllToAll ? nodes : 2 * std::log2(size);
-  const double hop = to_seconds(nodes > 1 ? cluster.network_latency : cluster.nvlink_latency);
-  return to_seconds(costs.cost(op).transfer) - kCollectiveSeconds - hop * steps;
+  const double whole = to_seconds(costs.cost(op).transfer);
+  op.transfer.payload = {};
+  return whole - to_seconds(costs.cost(op).transfer);
 }
 
 TEST(Flows, OfEqualVolumesTakeWhatTheCostModelSays) {

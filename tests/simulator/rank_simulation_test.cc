@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
+#include "simulator/rank_job.h"
 #include "simulator/what_if.h"
 #include "tests/planner/random_plans.h"
 
@@ -155,6 +157,48 @@ TEST(EveryRank, RefusesWhatDoesNotFit) {
 }
 
 // ---- Public questions
+
+// EP32, 256 experts top-8, 4096 tokens of 7168: experts that are balanced over hosts but not inside them halve the
+// speed of dispatch, which waits for the GPUs with twice the rows. https://github.com/deepseek-ai/DeepEP/issues/343
+TEST(EveryRankCases, ASkewInsideHostsDoublesTheExchange) {
+  const Scenario scenario = changed("deepseek-v3-2048",
+                                    "ep=32,pp=1,vpp=1,schedule=1f1b,layout=61,gpus=32,global_batch=32,micro_batch=1,"
+                                    "seq_len=4096,overlap=none");
+  const CostModel costs(scenario.cluster, scenario.plan);
+  RankJob job(scenario.model, scenario.cluster, scenario.plan, costs);
+  const auto exchange_seconds = [&](const std::vector<double>& loads) {
+    job.set_loads(RankLoads(58, loads));  // 61 layers, the first 3 dense
+    double sum = 0;
+    for (const bool backward : {false, true}) {
+      for (const PassLengths* pass : job.passes({.backward = backward})) {
+        for (std::size_t op = 0; op < pass->table->operators.size(); ++op) {
+          const RankOperator& described = pass->table->operators[op];
+          if (described.transfers && !described.computes && described.group == GroupKind::kExpert)
+            sum += pass->length[op * static_cast<std::size_t>(job.width())];
+        }
+      }
+    }
+    return sum;
+  };
+  std::vector<double> skewed(32);
+  for (std::size_t rank = 0; rank < skewed.size(); ++rank) skewed[rank] = rank % 2 == 0 ? 2 : 0;
+  EXPECT_NEAR(exchange_seconds(skewed) / exchange_seconds(std::vector<double>(32, 1.0)), 2, 0.05);
+}
+
+// 33 GB in a balanced step and 80 after hours of uneven routing: expert activations and exchange buffers follow the
+// most loaded rank. https://github.com/databricks/megablocks/issues/154
+TEST(EveryRankCases, MemoryFollowsTheMostLoadedRank) {
+  Scenario scenario = changed("megatron-lm-352b",
+                              "model=olmoe,cluster=h100,attention_degree=1,etp=1,ep=8,dispatch=a2a,pp=1,gpus=8,"
+                              "micro_batch=4,global_batch=32,seq_len=4096,recompute=none");
+  double before = 0;
+  for (const double imbalance : {1.0, 1.5, 2.0, 8.0}) {  // 8: all tokens to one rank
+    scenario.imbalance = imbalance;
+    const MemoryReport memory = simulate(scenario).memory;
+    EXPECT_GT(memory.worst().total().count, before);
+    before = memory.worst().total().count;
+  }
+}
 
 // Steps of about one speed, and some that stall in collectives: Mixtral-like, 8 experts top-2, EP2. With jitter and a
 // slow rank the answer is a distribution. https://github.com/NVIDIA/Megatron-LM/issues/716
