@@ -13,10 +13,10 @@ std::int64_t message_key(const RankJob& job, bool backward, std::int64_t virtual
 }
 
 // How much later a slot and what has `left` to do beside it end (compose.h).
-struct Slowdown {
+struct RankSlowdown {
   double slot = 0, other = 0;
 };
-Slowdown slowdown(std::int64_t alone, const Beside& beside, double left) {
+RankSlowdown rank_slowdown(std::int64_t alone, const Beside& beside, double left) {
   const double share = std::min(1.0, left / static_cast<double>(std::max<std::int64_t>(beside.other, 1)));
   return {share * static_cast<double>(beside.slot - alone), share * static_cast<double>(beside.slot - beside.other)};
 }
@@ -129,19 +129,19 @@ void RankComponent::slow_down(const RankSlot& slot, double started) {
   double& data_end = step_->data_end[slot.stage];
   if (data_end > started) {
     const Beside& beside = slot.backward ? times.backward_beside_data[v] : times.forward_beside_data[v];
-    const Slowdown slowed = slowdown(alone, beside, data_end - started);
+    const RankSlowdown slowed = rank_slowdown(alone, beside, data_end - started);
     by_data = slowed.slot;
     data_end += slowed.other;
     for (std::size_t other = slot.stage; other < gather_end_.size(); other += static_cast<std::size_t>(times.pp))
       if (gather_end_[other] > started)
-        gather_end_[other] += slowdown(alone, beside, gather_end_[other] - started).other;
+        gather_end_[other] += rank_slowdown(alone, beside, gather_end_[other] - started).other;
   }
   const Beside& send = slot.backward ? times.backward_beside_send[v] : times.forward_beside_send[v];
   for (std::size_t rank = 0; rank < width_; ++rank) {
     double slowed = by_data;
     double& sent = sent_[slot.stage][rank];
     if (sent > slot_start_[rank]) {
-      const Slowdown by_send = slowdown(alone, send, sent - slot_start_[rank]);
+      const RankSlowdown by_send = rank_slowdown(alone, send, sent - slot_start_[rank]);
       slowed += by_send.slot;
       sent += by_send.other;
     }

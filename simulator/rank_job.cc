@@ -145,19 +145,20 @@ void RankJob::lay_out_slots() {
       for (; next[stage] < order.size(); ++next[stage]) {
         const Slot& slot = order[next[stage]];
         const std::int64_t v = slot.chunk * plan().pp + stage;
-        const bool receives = plan().pp > 1 && (slot.backward ? v < last : v > 0);
-        if (slot.backward ? !is_done(v < last, v < last ? v + 1 : v, slot.micro_batch)
+        const bool backward = slot.kind == SlotKind::kBackward;
+        const bool receives = plan().pp > 1 && (backward ? v < last : v > 0);
+        if (backward ? !is_done(v < last, v < last ? v + 1 : v, slot.micro_batch)
                           : v > 0 && !is_done(false, v - 1, slot.micro_batch))
           break;
-        done[slot.backward ? 1 : 0][static_cast<std::size_t>(v * micro_batches + slot.micro_batch)] = true;
+        done[backward ? 1 : 0][static_cast<std::size_t>(v * micro_batches + slot.micro_batch)] = true;
         slots_.push_back({.stage = static_cast<std::int32_t>(stage),
                           .virtual_stage = static_cast<std::int32_t>(v),
-                          .backward = slot.backward,
+                          .backward = backward,
                           .micro_batch = slot.micro_batch,
                           .receives = receives,
-                          .sends = plan().pp > 1 && (slot.backward ? v > 0 : v < last),
-                          .gathers = !slot.backward && !gathered[v],
-                          .reduces = slot.backward && ++backwards[v] == micro_batches});
+                          .sends = plan().pp > 1 && (backward ? v > 0 : v < last),
+                          .gathers = !backward && !gathered[v],
+                          .reduces = backward && ++backwards[v] == micro_batches});
         gathered[v] = true;
         moved = true;
       }
