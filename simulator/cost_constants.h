@@ -52,6 +52,9 @@ inline constexpr double kKernelSeconds = 4e-6;
 // symmetric windows takes 12 to 14.
 inline constexpr double kKernelLaunchSeconds = 10e-6;
 inline constexpr double kCollectiveLaunchSeconds = 30e-6;
+// Software::routing_seconds is of kernels launched one by one; of it, this much is left where a graph launches them: forty
+// kernels of 2 us (assumed) where forty launches take 283 us (the same report).
+inline constexpr double kCapturedRouting = 0.3;
 
 // ---- NVLink. NCCL's maintainers quote 370 of 450 GB/s bus bandwidth for ring collectives on 8 H100
 // (nccl-tests issue 212); DeepEP reaches 153-158 of 200 GB/s on H800.

@@ -104,7 +104,8 @@ CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const 
   result.total *= plan_.software.kernel_time_scale;
   const bool attends = work.kind == ComputeKind::kAttention || work.kind == ComputeKind::kAttentionBackward;
   if (attends) result.total *= plan_.software.attention_time_scale;
-  if (work.kind == ComputeKind::kRouting) result.total += plan_.software.routing_seconds;
+  if (work.kind == ComputeKind::kRouting)
+    result.total += plan_.software.routing_seconds * (plan_.cuda_graphs ? kCapturedRouting : 1);
   return result;
 }
 
