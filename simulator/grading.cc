@@ -78,6 +78,7 @@ void grade_time(PredictionEvidence& evidence, const Program& program, const Clus
   at(evidence, TimePart::kParamGather) = gathers.weakest();
   at(evidence, TimePart::kGradReduce) = reductions.weakest();
   at(evidence, TimePart::kOptimizer) = grade_optimizer(plan);
+  at(evidence, TimePart::kUnevenRanks) = {Evidence::kAssumed, "the routing, stragglers and jitter asked for"};
 }
 
 void grade_memory(PredictionEvidence& evidence) {
@@ -130,7 +131,10 @@ void grade(Prediction& prediction, const Program& program, const Cluster& cluste
   grade_time(prediction.evidence, program, cluster);
   grade_memory(prediction.evidence);
   prediction.evidence.software = software_evidence(prediction.plan.software);
+  set_interval(prediction);
+}
 
+void set_interval(Prediction& prediction) {
   const double off = 1 + step_uncertainty(prediction);
   const double at_peak = prediction.flops_per_token.count * prediction.tokens_per_step() /
                          (static_cast<double>(prediction.plan.gpus) * prediction.peak.count);

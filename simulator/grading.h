@@ -17,6 +17,8 @@ namespace msmoe::simulator {
 
 // Fills evidence and step_low, step_high. REQUIRES all else of the prediction.
 void grade(Prediction& prediction, const Program& program, const Cluster& cluster);
+// The second half of it, for a step and parts that are others now.
+void set_interval(Prediction& prediction);
 
 // The table of the cluster that holds for this transfer, or nullptr. group: the transfer's own.
 const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster);

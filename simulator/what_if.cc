@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "simulator/cost_model.h"
+#include "simulator/grading.h"
 #include "simulator/rank_simulation.h"
 #include "simulator/what_if_fields.h"
 
@@ -137,7 +138,7 @@ Prediction simulate(const Scenario& scenario, PredictionOptions options) {
   options.imbalance = imbalance_of(scenario, options.seed);
   require_representable(scenario, options.imbalance);
   Prediction prediction = predict(scenario.model, scenario.cluster, scenario.plan, options);
-  if (every_rank)
+  if (every_rank) {
     simulate_every_rank(prediction, scenario.model, scenario.cluster,
                         {.routing = scenario.imbalance,
                          .stragglers = scenario.stragglers,
@@ -145,6 +146,8 @@ Prediction simulate(const Scenario& scenario, PredictionOptions options) {
                          .seed = options.seed,
                          .steps = options.steps,
                          .threads = options.threads});
+    set_interval(prediction);
+  }
   return prediction;
 }
 

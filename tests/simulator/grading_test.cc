@@ -122,6 +122,12 @@ TEST(Grading, IntervalsHoldTheStepAndWidenWithDoubt) {
   EXPECT_GT(width(simulate(doubtful)), 1.5 * width(calibrated));
 }
 
+TEST(Grading, IntervalsFollowEveryRank) {
+  const Prediction prediction = simulate(changed("megascale-moe-352b", "gpus=240,imbalance=1.5"), {.every_rank = true});
+  EXPECT_LT(prediction.step_low, prediction.step);
+  EXPECT_GT(prediction.step_high, prediction.step);
+}
+
 // Of the six steps that Table 3 of MegaScale-MoE (arXiv 2505.11432) publishes, at least 80 % lie in their intervals.
 TEST(Grading, IntervalsCoverPublishedSteps) {
   struct Row {
