@@ -73,15 +73,15 @@ inline constexpr double kNicFraction = 0.90;
 
 // ---- Fused, tile-level operators: the slower of both halves, each stretched by what fusion costs it. From MegaScale-MoE
 // (arXiv 2505.11432) Fig. 16, six models on 8 H800, 8192 tokens:
-// all-gather + scatter + grouped GEMM: 0.72 PFLOP/s for the 352B model, its communication hidden.
-inline constexpr double kFusedEnterGemm = 1.05;
+// all-gather + scatter + grouped GEMM: 0.72 to 0.88 PFLOP/s for the three models whose GEMM is the longer half: as fast
+// as the GEMM alone. Nor does a fused GEMM lay out its problems in kernels of its own.
 // grouped GEMM + gather + reduce-scatter: beside its GEMM it adds each row's result to its token's, 26 to 36 ps an
 // element for the four models with 16,384 to 24,576 rows in all of 4096 and 6144.
 inline constexpr double kFusedReduceSecondsPerElement = 33e-12;
 // QKV GEMM + all-to-all: 0.40 to 0.50 PFLOP/s for the three models whose GEMM is the longer half.
 inline constexpr double kFusedScatterGemm = 1.55;
-// all-to-all + output GEMM: remote tiles are pulled at 47 to 56 of 200 GB/s in all six.
-inline constexpr double kFusedPullFraction = 0.255;
+// all-to-all + output GEMM: remote tiles are pulled at 47 to 56 of 200 GB/s in all six, 52.6 in the geometric mean.
+inline constexpr double kFusedPullFraction = 0.263;
 
 // ---- Resources. A memory-bound kernel saturates HBM with about this share of the SMs (assumed).
 inline constexpr float kElementwiseSmShare = 0.7F;

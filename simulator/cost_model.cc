@@ -204,7 +204,7 @@ CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double comp
   const Volumes bytes = volumes(op.transfer, group(op.transfer.group));
   if (op.pieces > 1) return decomposed_seconds(op);
   const bool all_to_all = op.transfer.collective == Collective::kAllToAll;
-  double stretch = kFusedEnterGemm, fraction = kNvlinkFraction, reduction = 0;
+  double stretch = 1, fraction = kNvlinkFraction, reduction = 0;
   if (all_to_all && op.transfer_leads) {
     fraction = kFusedPullFraction;
   } else if (all_to_all) {
@@ -213,6 +213,7 @@ CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double comp
     reduction = kFusedReduceSecondsPerElement * static_cast<double>(op.compute.m) * static_cast<double>(op.compute.n);
   }
   const double nic = bytes.nic * cluster_.oversubscription / (cluster_.nic_per_gpu().count * kNicFraction);
+  if (op.compute.kind == ComputeKind::kGroupedGemm) compute -= kGroupedGemmSeconds;
   const double stretched = compute * stretch + reduction;
   return {std::max({stretched, bytes.nvlink / (cluster_.nvlink.count * fraction), nic}), stretched};
 }
@@ -238,8 +239,10 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const TransferSeconds transfer = transfer_seconds(op);
   const bool computes = op.compute.kind != ComputeKind::kNone;
   const bool fused = computes && transfer.total > 0;
-  // One half after the other is quicker where fusion costs more than the whole of the shorter one.
-  const double in_turn = compute.total + transfer.total;
+  // One half after the other, and what lies between them, is quicker where fusion costs more than the whole of these.
+  const double between =
+      op.absorbed.count > 0 ? op.absorbed.count / (cluster_.gpu.hbm.count * kPermuteFraction) + kKernelSeconds : 0;
+  const double in_turn = compute.total + between * plan_.software.kernel_time_scale + transfer.total;
   const FusedSeconds together = fused ? fused_seconds(op, compute.total / plan_.software.kernel_time_scale) : FusedSeconds{in_turn, compute.total};
   const double alone = std::min(in_turn, together.total);
 

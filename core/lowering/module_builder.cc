@@ -235,6 +235,7 @@ ModuleBuilder::FusedScope::~FusedScope() {
   Operator fused{.name = name_, .pass = first->pass};
   for (auto op = first; op != list.end(); ++op) {
     if (op->compute.flops.count > 0) fused.compute = op->compute;
+    if (op->compute.flops.count == 0) fused.absorbed += op->compute.hbm;
     if (is_transfer_only(*op)) {
       fused.transfer = op->transfer;
       fused.transfer_leads = fused.compute.kind == ComputeKind::kNone;

@@ -57,6 +57,27 @@ double crossing(Scenario scenario) {
   return static_cast<double>(experts + 1);
 }
 
+// What a system holds in flight that keeps every output of a forward pass, beyond what backward reads of them.
+double unread_outputs(const Scenario& scenario, const Prediction& prediction) {
+  const Program program = lower(scenario.model, scenario.cluster, scenario.plan);
+  const std::size_t stage = prediction.memory.worst_stage;
+  double chunks = 0, unread = 0;
+  for (const Chunk& chunk : program.stages[stage].chunks) {
+    chunks += 1;
+    for (const std::int16_t module_idx : chunk.modules) {
+      const Module& module = program.modules[static_cast<std::size_t>(module_idx)];
+      std::vector<bool> counted(module.tensors.size());
+      for (const Operator& op : module.forward)
+        for (const std::int16_t id : op.writes) {
+          const auto tensor = static_cast<std::size_t>(id);
+          if (!counted[tensor] && !module.tensors[tensor].kept) unread += module.tensors[tensor].size.count;
+          counted[tensor] = true;
+        }
+    }
+  }
+  return unread / chunks * static_cast<double>(prediction.memory.worst().in_flight);
+}
+
 double value_of(const Scenario& scenario, const FigurePoint& point) {
   if (point.measure == Measure::kOperators) return operator_seconds(scenario, point.operators);
   if (point.measure == Measure::kCrossing) return crossing(scenario);
@@ -71,11 +92,14 @@ double value_of(const Scenario& scenario, const FigurePoint& point) {
     case Measure::kExposed: return exposed;
     case Measure::kAttentionAndGemm: return products;
     case Measure::kOthers: return to_seconds(prediction.step) - exposed - products;
-    case Measure::kActivations: {
+    case Measure::kActivations:
+    case Measure::kMemory: {
       const StageMemory& worst = prediction.memory.worst();
-      return (worst[MemoryRow::kActivations] + worst[MemoryRow::kWorkspace] + worst[MemoryRow::kLogits]).count * 1e-9;
+      double bytes = worst.total().count + (point.keeps_outputs ? unread_outputs(scenario, prediction) : 0);
+      if (point.measure == Measure::kActivations)  // all that is no state of the training
+        bytes -= (worst[MemoryRow::kParameters] + worst[MemoryRow::kGradients] + worst[MemoryRow::kOptimizer]).count;
+      return bytes * 1e-9;
     }
-    case Measure::kMemory: return prediction.memory.worst().total().count * 1e-9;
     case Measure::kOperators:
     case Measure::kCrossing: break;
   }

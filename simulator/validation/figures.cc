@@ -43,6 +43,7 @@ FigurePoint read_point(JsonObject& object, FigurePoint point) {
   require_complete(object, point);
   if (object.has("measure")) point.measure = choice(object, "measure", kMeasures);
   if (point.measure == Measure::kOperators) point.operators = object.texts("operators");
+  point.keeps_outputs = object.boolean_or("keeps_outputs", false);
   point.published = object.number("published", kPositive);
   object.refuse_unknown_keys();
   return point;

@@ -5,7 +5,8 @@
 //
 //   step_seconds, throughput (tokens/s a GPU), mfu
 //   exposed, attention_and_gemm, others     seconds of a step: the three parts of MegaScale-MoE's Fig. 13
-//   activations, memory                     GB at the peak of the worst stage
+//   activations, memory                     GB at the peak of the worst stage: all that is no state of the training, and
+//                                           all; with "keeps_outputs", of a system that keeps every output of forward
 //   operators                               seconds, one after the other, of those forward operators of a MoE layer
 //                                           that the point's "operators" names
 //   crossing                                the top_k from which all-gather dispatch takes less time than all-to-all
@@ -48,6 +49,7 @@ struct FigurePoint : Conditions {
   std::string name;
   Measure measure = Measure::kStepSeconds;
   std::vector<std::string> operators;
+  bool keeps_outputs = false;
   double published = 0;  // as the paper has it: relative where the figure is
 };
 struct FigureSeries {
