@@ -58,7 +58,8 @@ TEST(EveryRank, IsTheFastPathWhereComponentsBarelyDiffer) {
   }
 }
 
-// The fast path gives every rank the load of the most loaded one, which all wait for.
+// The fast path gives every rank the load of the most loaded one, which all wait for. Ranks with other loads meet the
+// traffic of ZeRO-2 and 3 beside other operators, so that what each loses to it does not add up to what one rank loses.
 TEST(EveryRank, OfOneLoadedRankIsNearTheFastPath) {
   RandomPlans plans(33);
   int checked = 0;
@@ -69,7 +70,7 @@ TEST(EveryRank, OfOneLoadedRankIsNearTheFastPath) {
     const double fast = to_seconds(simulate(scenario).step), all = every_rank(scenario);
     scenario.imbalance = 1;
     const double balanced = to_seconds(simulate(scenario).step);
-    EXPECT_LT(all, fast * 1.01) << describe_plan(scenario.plan);
+    EXPECT_LT(all, fast * (scenario.plan.zero < 2 ? 1.01 : 1.03)) << describe_plan(scenario.plan);
     EXPECT_GT(all, balanced * 0.99) << describe_plan(scenario.plan);
     ++checked;
   }
