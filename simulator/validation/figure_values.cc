@@ -97,7 +97,7 @@ double value_of(const Scenario& scenario, const FigurePoint& point) {
       const StageMemory& worst = prediction.memory.worst();
       double bytes = worst.total().count + (point.keeps_outputs ? unread_outputs(scenario, prediction) : 0);
       if (point.measure == Measure::kActivations)  // all that is no state of the training
-        bytes -= (worst[MemoryRow::kParameters] + worst[MemoryRow::kGradients] + worst[MemoryRow::kOptimizer]).count;
+        bytes -= (worst[MemoryRow::kWeights] + worst[MemoryRow::kGradients] + worst[MemoryRow::kOptimizer]).count;
       return bytes * 1e-9;
     }
     case Measure::kOperators:
