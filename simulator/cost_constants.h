@@ -44,7 +44,7 @@ inline constexpr double kHbmFraction = 0.90;
 inline constexpr double kElementwiseFraction = 0.62;
 // Rows gathered by an index reach 0.83 and more; added by an index in bf16, 0.21 (the same report). Training systems
 // write their own kernels for the latter; between the two, nearer to the former (assumed).
-inline constexpr double kPermuteFraction = 0.55;
+inline constexpr double kPermuteFraction = 0.60;
 // A kernel's launch gap, ramp and tail (assumed; a launch from a busy stream takes 2 to 4 us).
 inline constexpr double kKernelSeconds = 4e-6;
 // What the host takes to launch a kernel from PyTorch: 6.3 us without and 14.3 us with modules and autograd (the same

@@ -92,6 +92,8 @@ double value_of(const Scenario& scenario, const FigurePoint& point) {
     case Measure::kExposed: return exposed;
     case Measure::kAttentionAndGemm: return products;
     case Measure::kOthers: return to_seconds(prediction.step) - exposed - products;
+    case Measure::kBubble: return seconds_of(prediction, {TimePart::kBubble});
+    case Measure::kOptimizer: return seconds_of(prediction, {TimePart::kOptimizer});
     case Measure::kActivations:
     case Measure::kMemory: {
       const StageMemory& worst = prediction.memory.worst();

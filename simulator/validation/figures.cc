@@ -21,6 +21,8 @@ constexpr Names<Measure, 10> kMeasures = {{
     {"others", Measure::kOthers},
     {"activations", Measure::kActivations},
     {"memory", Measure::kMemory},
+    {"bubble", Measure::kBubble},
+    {"optimizer", Measure::kOptimizer},
     {"operators", Measure::kOperators},
     {"crossing", Measure::kCrossing},
 }};
