@@ -5,8 +5,8 @@
 //                         the median error least over its runs of reports/validation/runs.json. MegaScale-MoE's and
 //                         Megatron-LM's are fitted on the 240-GPU rows of Table 3 of arXiv 2505.11432 alone. Megatron-LM's
 //                         row contradicts itself: 39.94 s a step, and 151.1k tokens/s, which is 39.03 s; the scale meets
-//                         the middle of both. Eight of ten lie between 1.08 and 1.24: one H100 ran 8192^3 GEMMs at 746
-//                         TFLOP/s cold and 666 after 20 seconds, 1.12 times slower.
+//                         the middle of both. Eight of ten lie between 1.08 and 1.24: one H100 ran 8192^3 GEMMs at 750
+//                         TFLOP/s in short runs and 677 after 20 seconds, 1.11 times slower.
 //   attention_time_scale  FlashAttention-2 in torch beside cuDNN on H100: 317 and 609 TFLOP/s forward, 285 and 482
 //                         backward at 8192 tokens: 1.8 where PyTorch's own kernels run.
 //   routing_seconds       0.28 ms: a host that waits for counts and launches forty small kernels (one H100,

@@ -39,7 +39,7 @@ inline constexpr double kAttentionWideHeadBackward = 0.75;
 
 // ---- HBM. A device-to-device copy on H100 moves 3.0 of 3.35 TB/s; operands of a GEMM come as fast.
 inline constexpr double kHbmFraction = 0.90;
-// Kernels with arithmetic and two or more streams do not: torch's RMSNorm 0.53 to 0.56, compiled SwiGLU 0.71 of the
+// Kernels with arithmetic and two or more streams do not: torch's RMSNorm 0.50 to 0.55, compiled SwiGLU 0.68 of the
 // peak (the same report).
 inline constexpr double kElementwiseFraction = 0.62;
 // Rows gathered by an index reach 0.83 and more; added by an index in bf16, 0.21 (the same report). Training systems
@@ -47,13 +47,13 @@ inline constexpr double kElementwiseFraction = 0.62;
 inline constexpr double kPermuteFraction = 0.60;
 // A kernel's launch gap, ramp and tail (assumed; a launch from a busy stream takes 2 to 4 us).
 inline constexpr double kKernelSeconds = 4e-6;
-// What the host takes to launch a kernel from PyTorch: 6.3 us without and 14.3 us with modules and autograd (the same
+// What the host takes to launch a kernel from PyTorch: 7.2 us without and 15.3 us with modules and autograd (the same
 // report); and a collective: through PyTorch, NCCL on two H100 does not go below 42 to 60 us, where the same with
 // symmetric windows takes 12 to 14.
 inline constexpr double kKernelLaunchSeconds = 10e-6;
 inline constexpr double kCollectiveLaunchSeconds = 30e-6;
 // Software::routing_seconds is of kernels launched one by one; of it, this much is left where a graph launches them: forty
-// kernels of 2 us (assumed) where forty launches take 283 us (the same report).
+// kernels of 2 us (assumed) where a read and forty launches take 309 us (the same report).
 inline constexpr double kCapturedRouting = 0.3;
 
 // ---- NVLink. NCCL's maintainers quote 370 of 450 GB/s bus bandwidth for ring collectives on 8 H100
