@@ -1,10 +1,16 @@
 #include "simulator/rank_job.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <numeric>
 #include <stdexcept>
+
+#include "core/error.h"
+#include "core/plan_names.h"
+#include "core/schedule.h"
 
 namespace msmoe::simulator {
 namespace {
@@ -81,6 +87,11 @@ RankJob::RankJob(const Model& model, const Cluster& cluster, const Plan& plan, c
       times_(make_pipeline_times(program_, model, costs)),
       stage_ranks_(plan.gpus / plan.pp),
       width_(std::lcm(plan.attention_ranks(), plan.expert_ranks())) {
+  if (!pipeline_shape(plan).is_plain())
+    throw UserError("", "schedule",
+                    fmt::format("single ranks are simulated under 1f1b and interleaved without merged passes, not {}{}",
+                                choice_name(kScheduleChoices, plan.schedule), plan.merge_passes ? " merged" : ""),
+                    "use schedule=1f1b or schedule=interleaved with merge_passes=off");
   lay_out_places();
   lay_out_groups();
   lay_out_slots();
@@ -148,7 +159,7 @@ void RankJob::lay_out_slots() {
         const bool backward = slot.kind == SlotKind::kBackward;
         const bool receives = plan().pp > 1 && (backward ? v < last : v > 0);
         if (backward ? !is_done(v < last, v < last ? v + 1 : v, slot.micro_batch)
-                          : v > 0 && !is_done(false, v - 1, slot.micro_batch))
+                     : v > 0 && !is_done(false, v - 1, slot.micro_batch))
           break;
         done[backward ? 1 : 0][static_cast<std::size_t>(v * micro_batches + slot.micro_batch)] = true;
         slots_.push_back({.stage = static_cast<std::int32_t>(stage),
