@@ -289,4 +289,16 @@ Block make_block(const std::vector<Operator>& operators, const CostModel& costs)
   return block;
 }
 
+Job make_pass_job(const std::vector<Operator>& operators, const CostModel& costs) {
+  Job job;
+  job.blocks = {make_block(operators, costs)};
+  job.devices = {{0}};
+  job.launch_queues = launch_queues(costs.plan());
+  return job;
+}
+
+int launch_queues(const Plan& plan) {
+  return static_cast<int>(std::min<std::int64_t>(plan.launch_queues, kMaxStreams));
+}
+
 }  // namespace msmoe::simulator

@@ -66,5 +66,9 @@ class CostModel {
 
 // The block of one pass of a module, ready for the engine.
 Block make_block(const std::vector<Operator>& operators, const CostModel& costs);
+// The pass alone on one device.
+Job make_pass_job(const std::vector<Operator>& operators, const CostModel& costs);
+// Of the plan, as far as it has streams.
+int launch_queues(const Plan& plan);
 
 }  // namespace msmoe::simulator

@@ -45,6 +45,7 @@ class JobBuilder {
   }
 
   IndexedJob build() {
+    result_.job.launch_queues = launch_queues(plan_);
     result_.job.devices.resize(program_.stages.size());
     result_.index.slots.resize(program_.stages.size());
     slots_.resize(static_cast<std::size_t>(2 * shape_.virtual_stages() * shape_.micro_batches));

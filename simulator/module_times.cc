@@ -53,9 +53,7 @@ Beside pass_beside(const Block& block, std::int64_t alone, const Shares& shares)
 
 SlotTimes time_pass(const std::vector<Operator>& operators, const CostModel& costs, const Shares& data,
                     const Shares& send) {
-  Job job;
-  job.blocks = {make_block(operators, costs)};
-  job.devices = {{0}};
+  const Job job = make_pass_job(operators, costs);
   const std::int64_t alone = run(job).makespan_ps;
   const Block& block = job.blocks.front();
   return {alone, pass_beside(block, alone, data), pass_beside(block, alone, send)};

@@ -34,9 +34,7 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
 // One part of a slot alone; what it is made of adds up to its time.
 Parts part_parts(const std::vector<Operator>& operators, const CostModel& costs) {
   Parts parts{};
-  Job job;
-  job.blocks = {make_block(operators, costs)};
-  job.devices = {{0}};
+  const Job job = make_pass_job(operators, costs);
   Duration busy{};
   const RunResult result = run(job, [&](const TaskRun& task) {
     const Operator& op = operators[static_cast<std::size_t>(task.task)];

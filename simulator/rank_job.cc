@@ -58,9 +58,7 @@ void set_halves(const OperatorCost& cost, OperatorLength& length) {
 
 std::vector<OperatorLength> measure(const std::vector<Operator>& operators, const CostModel& costs) {
   std::vector<OperatorLength> lengths(operators.size());
-  Job job;
-  job.blocks = {make_block(operators, costs)};
-  job.devices = {{0}};
+  const Job job = make_pass_job(operators, costs);
   std::vector<std::int64_t> ends(operators.size());
   std::array<std::int64_t, kNumStreams> stream_ends{};
   std::vector<TaskRun> runs(operators.size());
