@@ -24,8 +24,6 @@ void check_task(const Task& task, std::int64_t block_idx, std::int64_t task_idx)
     require(share >= 0 && share <= 1, "block: share outside [0, 1]", block_idx, task_idx);
   }
   require(task.tiles_per_sm >= 0, "block: negative tiles", block_idx, task_idx);
-  require(task.issue_ps >= 0 && task.issue_ps <= kMaxPicoseconds, "block: issue time out of range", block_idx,
-          task_idx);
 }
 
 CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool shares_queues) {
@@ -41,7 +39,6 @@ CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool sha
 
   std::vector<std::int32_t> rank(block.tasks.size());  // 1 for the first task of its stream
   std::array<std::int32_t, kMaxStreams> count{};
-  std::int64_t issued_ps = 0;
   if (shares_queues) compiled.issued_before.resize(block.tasks.size());
   for (std::int32_t t = 0; t < num_tasks; ++t) {
     const Task& task = block.tasks[t];
@@ -52,8 +49,6 @@ CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool sha
     to.alone_ps = task.alone_ps;
     to.demand = {task.share, task.holder, task.tiles_per_sm};
     to.task = t;
-    issued_ps += task.issue_ps;
-    to.issued_ps = issued_ps;
     if (static_cast<std::size_t>(t) >= block.waits.size()) continue;
     for (std::int32_t wait : block.waits[t]) {
       require(wait >= 0 && wait < t, "block: a wait must point backwards", block_idx, t);

@@ -16,7 +16,6 @@ namespace msmoe::simulator {
 struct StreamTask {
   std::int64_t alone_ps = 0;
   Demand demand;
-  std::int64_t issued_ps = 0;                     // after the slot's messages are there
   bool waits = false;                             // some needs[k] > 0
   std::array<std::int32_t, kMaxStreams> needs{};  // tasks of this block on stream k that must have ended
   std::int32_t task = 0;                          // index in Block::tasks

@@ -270,8 +270,29 @@ OperatorCost CostModel::cost(const Operator& op) const {
   return result;
 }
 
+namespace {
+
+// A pass takes no less than the host takes to launch it: the operator that ends last waits for the rest.
+void wait_for_host(Block& block, std::int64_t issue_ps) {
+  Job job;
+  job.blocks = {block};
+  job.devices = {{0}};
+  std::int32_t last = 0;
+  const std::int64_t alone_ps = run(job, [&](const TaskRun& task) { last = task.task; }).makespan_ps;
+  if (alone_ps >= issue_ps) return;
+  Task& task = block.tasks[static_cast<std::size_t>(last)];
+  const auto longer_ps = task.alone_ps + (issue_ps - alone_ps);
+  const float busy = static_cast<float>(task.alone_ps) / static_cast<float>(longer_ps);
+  for (float& part : task.share) part *= busy;
+  task.alone_ps = longer_ps;
+}
+
+}  // namespace
+
 Block make_block(const std::vector<Operator>& operators, const CostModel& costs) {
   Block block;
+  std::int64_t issue_ps = 0;
+  std::array<std::int64_t, kMaxStreams> busy_ps{};
   block.tasks.reserve(operators.size());
   block.waits.reserve(operators.size());
   for (const Operator& op : operators) {
@@ -280,12 +301,14 @@ Block make_block(const std::vector<Operator>& operators, const CostModel& costs)
     task.alone_ps = cost.alone.count();
     task.share = cost.share;
     task.tiles_per_sm = cost.tiles_per_sm;
-    task.issue_ps = cost.issue.count();
     task.holder = op.compute.kind == ComputeKind::kNone;
     task.stream = static_cast<std::uint8_t>(op.stream);
     block.tasks.push_back(task);
     block.waits.emplace_back(op.waits.begin(), op.waits.end());
+    issue_ps += cost.issue.count();
+    busy_ps[task.stream] += task.alone_ps;
   }
+  if (issue_ps > *std::max_element(busy_ps.begin(), busy_ps.end())) wait_for_host(block, issue_ps);
   return block;
 }
 

@@ -64,7 +64,7 @@ class CostModel {
   std::array<Group, kNumGroupKinds> groups_;
 };
 
-// The block of one pass of a module, ready for the engine.
+// The block of one pass of a module, ready for the engine. It lasts as long as the host takes to launch it at least.
 Block make_block(const std::vector<Operator>& operators, const CostModel& costs);
 // The pass alone on one device.
 Job make_pass_job(const std::vector<Operator>& operators, const CostModel& costs);

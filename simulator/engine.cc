@@ -149,9 +149,8 @@ bool Engine::start_heads(std::int32_t device_idx) {
 bool Engine::can_start(Device& device, StreamState& stream) {
   if (stream.running || !stream.head) return false;
   const CompiledSlot& slot = (*device.slots)[stream.slot];
-  const std::int64_t issued = slot.ready_ps + stream.head->issued_ps;
-  if (slot.awaited > 0 || issued > now_) {
-    stream.next_ps = slot.awaited > 0 ? kNever : issued;
+  if (slot.awaited > 0 || slot.ready_ps > now_) {
+    stream.next_ps = slot.awaited > 0 ? kNever : slot.ready_ps;
     return false;
   }
   stream.next_ps = kNever;

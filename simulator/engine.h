@@ -25,9 +25,8 @@
 // is above 0, but for tasks that need SMs while holders hold them all (H >= 1). Shares are floats: demands that exceed
 // a capacity by less than 1e-6 fit.
 //
-// The host issues a slot's tasks in order, from the moment that the slot's messages are there; a task starts no sooner
-// than it is issued. Streams that share a launch queue of the device (Job::launch_queues) also start their tasks in the
-// order of issue, as CUDA_DEVICE_MAX_CONNECTIONS makes them.
+// Streams that share a launch queue of the device (Job::launch_queues) also start their tasks in the order of issue, as
+// CUDA_DEVICE_MAX_CONNECTIONS makes them.
 //
 // Times are integer picoseconds. Nothing depends on addresses or hashing: equal inputs give equal timelines.
 #pragma once
@@ -56,9 +55,8 @@ struct Task {
   std::int64_t alone_ps = 0;
   std::array<float, kNumResources> share{};  // each in [0, 1]
   bool holder = false;
-  std::uint8_t stream = 0;   // < kMaxStreams
-  float tiles_per_sm = 0;    // of a tiled kernel; 0: work that spreads over any number of SMs
-  std::int64_t issue_ps = 0;  // that the host takes to launch it
+  std::uint8_t stream = 0;  // < kMaxStreams
+  float tiles_per_sm = 0;   // of a tiled kernel; 0: work that spreads over any number of SMs
 };
 inline constexpr int kMaxStreams = 4;
 

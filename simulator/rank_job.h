@@ -39,7 +39,7 @@ struct RankOperator {
 // beside it, and what comes after it where one half follows the other.
 struct OperatorLength {
   double length = 0;  // in its module
-  double issued = 0;  // no sooner than this after its module starts: where the host was late to launch it, else 0
+  double issued = 0;  // no sooner than this after its module starts: where a shared launch queue holds it back, else 0
   double compute = 0, beside = 0, after = 0;
 };
 
@@ -53,7 +53,7 @@ struct PassTable {
 struct PassLengths {
   const PassTable* table = nullptr;
   std::vector<double> length, issued, compute, beside, after;
-  std::vector<bool> is_late;  // by operator: the host is, on some rank
+  std::vector<bool> is_late;  // by operator: held back, on some rank
 };
 
 // A slot of a stage, with all that decides when it can run.

@@ -12,7 +12,7 @@ namespace {
 template <class Value, std::size_t kCount>
 using Names = std::array<std::pair<const char*, Value>, kCount>;
 
-constexpr Names<Measure, 10> kMeasures = {{
+constexpr Names<Measure, 12> kMeasures = {{
     {"step_seconds", Measure::kStepSeconds},
     {"throughput", Measure::kThroughput},
     {"mfu", Measure::kMfu},

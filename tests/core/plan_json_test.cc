@@ -50,10 +50,11 @@ TEST(PlanJson, EveryFieldIsRead) {
     "optimizer": {"zero": 2, "offload": true, "grad_bytes": 2, "moment_bytes": 1, "master_bytes": 0},
     "recompute": ["norm", "attention"],
     "overlap": {"in_layer": "none", "grad_reduce": false, "param_gather": false, "p2p": false,
-                "communication_sms": 12},
+                "communication_sms": 12, "launch_queues": 1, "cuda_graphs": true},
     "wire": {"gradients": "fp32", "activations": "fp8"},
     "precision": "fp8", "loss": "full",
-    "software": {"name": "ours", "kernel_time_scale": 1.25, "source": "measured"}})");
+    "software": {"name": "ours", "kernel_time_scale": 1.25, "attention_time_scale": 1.8,
+                 "routing_seconds": 3e-4, "source": "measured"}})");
   Plan expected;
   expected.notes = "why";
   expected.model = "m";
@@ -85,7 +86,9 @@ TEST(PlanJson, EveryFieldIsRead) {
   expected.act_wire = WireFormat::kFp8;
   expected.precision = Precision::kFp8;
   expected.loss = LossKind::kFull;
-  expected.software = {"ours", 1.25, "measured"};
+  expected.launch_queues = 1;
+  expected.cuda_graphs = true;
+  expected.software = {"ours", 1.25, 1.8, 3e-4, "measured"};
   EXPECT_EQ(plan, expected);
   EXPECT_EQ(parse_plan("again", plan_to_json(plan)), plan);
 }

@@ -43,7 +43,7 @@ struct Named {
 };
 Named operator_of(const Scenario& asked, std::string_view name) {
   const Model& model = asked.model;
-  const LoweringOptions options{.imbalance = asked.imbalance, .gpus_per_node = asked.cluster.gpus_per_node};
+  const LoweringOptions options{.imbalance = asked.imbalance.value, .gpus_per_node = asked.cluster.gpus_per_node};
   const Module layer = lower_layer(model, asked.plan, model.layers.back(), options);
   const auto found = std::find_if(layer.forward.begin(), layer.forward.end(),
                                   [&](const Operator& op) { return std::string_view(op.name) == name; });
