@@ -143,8 +143,8 @@ double CostModel::latency_seconds(Collective collective, const Group& group) con
                            network_hop * std::log2(nodes));
   switch (collective) {
     case Collective::kAllReduce: return std::min(2 * ring, tree);
-    case Collective::kAllToAll:
-    case Collective::kSend: return nodes > 1 ? network_hop * nodes : nvlink_hop;
+    case Collective::kAllToAll: return nodes > 1 ? network_hop * nodes : nvlink_hop;
+    case Collective::kSend: return nodes > 1 ? network_hop : nvlink_hop;
     default: return ring;
   }
 }

@@ -39,7 +39,7 @@ double whole_waves(double tiles_per_sm, double part) { return std::ceil(tiles_pe
 // The SM share that lets a tiled kernel on `free` SMs run at W(1) / W(free).
 double tiled_share(const Demand& demand, double free) {
   const double alone = demand.share[kSm];
-  if (demand.tiles_per_sm <= 0 || free <= 0) return alone;
+  if (demand.tiles_per_sm <= 0 || free <= 0 || demand.tiles_per_sm <= free) return alone;
   const double rate = whole_waves(demand.tiles_per_sm, 1) / (whole_waves(demand.tiles_per_sm, free) + 1);
   return std::max(alone, free / rate);
 }

@@ -225,6 +225,7 @@ TEST_F(PlanRules, MergedPasses) {
   plan.delay_weight_gradients = true;
   expect_broken("delay_weight_gradients needs merged passes", "use merge_passes=on or schedule=dualpipe");
   plan.merge_passes = true;
+  plan.in_layer_overlap = InLayerOverlap::kInterOperator;
   expect_broken("merge_passes and schedule", "not schedule=1f1b with PP=2; use schedule=interleaved with VPP=2");
   plan.schedule = PipelineSchedule::kInterleaved;
   plan.vpp = 2;
@@ -295,7 +296,7 @@ TEST_F(PlanRules, MegatronExpertOverlap) {
   model.predict_layers = 2;
   expect_broken(
       "EP overlap",
-      "only with no full recomputation, dispatch=a2a, one prediction layer, not 2, VPP above 1 with PP=2; use",
+      "only with no full recomputation, dispatch=a2a or deepep, one prediction layer, not 2, VPP above 1 with PP=2; use",
       Target::kMegatron);
   expect_valid();
 }

@@ -98,7 +98,7 @@ TEST(FluidRates, AgreesWithBisection) {
     const std::vector<double> rates = rates_of(demands), naive = naive_rates(pointers);
     for (std::size_t i = 0; i < tasks.size(); ++i) ASSERT_NEAR(rates[i], naive[i], 1e-9) << "trial " << trial;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
-      ASSERT_TRUE(rates[i] == 0 || least_left_to(i, pointers, rates) > -1e-6) << "trial " << trial;
+      ASSERT_TRUE(rates[i] == 0 || least_left_to(i, pointers, rates, true) > -1e-6) << "trial " << trial;
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -16,23 +17,35 @@
 
 namespace msmoe::simulator {
 
+// The SMs that a tiled kernel uses at rate 1 beside holders of `held`: what makes it take W(1 - H) + 1 waves instead of
+// W(1), where it has more tiles than there are free SMs.
+inline double share_beside(const Task& task, int resource, double held) {
+  const double share = task.share[resource], tiles = task.tiles_per_sm, free = 1 - held;
+  if (resource != kSm || task.holder || tiles <= 0 || held <= 0 || free <= 0 || tiles <= free) return share;
+  const auto waves = [&](double part) { return std::ceil(tiles / part - 1e-4); };
+  return share > 0 ? std::max(share, free * (waves(free) + 1) / waves(1)) : 0;
+}
+
 // What is left to task i of a resource that it uses. It sees the SMs of holders as taken whatever their rates, unless
 // it is a holder itself: then it sees holders alone, at their rates.
 inline double left_to(std::size_t i, const std::vector<const Task*>& tasks, const std::vector<double>& rates,
-                      int resource) {
-  double left = 1;
+                      int resource, bool in_waves) {
+  double left = 1, all_held = 0;
+  for (const Task* task : tasks)
+    if (task->holder) all_held += task->share[kSm];
   for (std::size_t j = 0; j < tasks.size(); ++j) {
     if (resource == kSm && tasks[i]->holder && !tasks[j]->holder) continue;
     const bool held = resource == kSm && tasks[j]->holder && !tasks[i]->holder;
-    left -= tasks[j]->share[resource] * (held ? 1 : rates[j]);
+    left -= share_beside(*tasks[j], resource, in_waves ? all_held : 0) * (held ? 1 : rates[j]);
   }
   return left;
 }
 
-inline double least_left_to(std::size_t i, const std::vector<const Task*>& tasks, const std::vector<double>& rates) {
+inline double least_left_to(std::size_t i, const std::vector<const Task*>& tasks, const std::vector<double>& rates,
+                            bool in_waves) {
   double least = 1;
   for (int r = 0; r < kNumResources; ++r) {
-    if (tasks[i]->share[r] > 0) least = std::min(least, left_to(i, tasks, rates, r));
+    if (tasks[i]->share[r] > 0) least = std::min(least, left_to(i, tasks, rates, r, in_waves));
   }
   return least;
 }
@@ -43,17 +56,19 @@ inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
   std::vector<double> rates(tasks.size(), 1);
   std::vector<std::size_t> rising;
   for (std::size_t i = 0; i < tasks.size(); ++i) rising.push_back(i);
+  bool in_waves = false;  // where all fits as it is, nothing is in the way of a kernel's tiles
   const auto fits_at = [&](double level, double tolerance) {
     for (std::size_t i : rising) rates[i] = level;
     return std::all_of(rising.begin(), rising.end(),
-                       [&](std::size_t i) { return least_left_to(i, tasks, rates) >= -tolerance; });
+                       [&](std::size_t i) { return least_left_to(i, tasks, rates, in_waves) >= -tolerance; });
   };
   if (fits_at(1, 1e-6)) return rates;
+  in_waves = true;
   while (!rising.empty() && !fits_at(1, 1e-13)) {
     double low = 0, high = 1;
     for (int step = 0; step < 60; ++step) (fits_at((low + high) / 2, 1e-13) ? low : high) = (low + high) / 2;
     fits_at(low, 0);
-    std::erase_if(rising, [&](std::size_t i) { return least_left_to(i, tasks, rates) < 1e-9; });
+    std::erase_if(rising, [&](std::size_t i) { return least_left_to(i, tasks, rates, in_waves) < 1e-9; });
   }
   return rates;
 }
