@@ -27,6 +27,10 @@ double in_published_quantity(const Published& published, const Model& model, con
   return tokens * flops_per_token_by(published.attention, model, prediction) / prediction.peak.count;
 }
 
+bool Outcome::is_covered() const {
+  return published_step >= to_seconds(prediction.step_low) && published_step <= to_seconds(prediction.step_high);
+}
+
 double Outcome::log_error() const { return std::log(step_seconds / published_step); }
 
 double Outcome::lowest() const {

@@ -28,6 +28,7 @@ struct Outcome {
   // Of the step time, whatever was published: above 0 where the prediction is slower.
   double error() const { return step_seconds / published_step - 1; }
   double log_error() const;
+  bool is_covered() const;  // the published step lies in the prediction's interval
   double lowest() const;  // of predicted, over the assumed conditions and the variants
   double highest() const;
 };

@@ -82,7 +82,8 @@ Json summary_json(const Summary& summary) {
   return {{"name", summary.name},
           {"rows", summary.errors.size()},
           {"median_error", rounded(summary.median_error())},
-          {"within_15_percent", rounded(summary.within(kMiss))}};
+          {"within_15_percent", rounded(summary.within(kMiss))},
+          {"in_interval", summary.covered}};
 }
 
 Json summaries_json(const std::vector<Summary>& summaries) {
@@ -209,12 +210,12 @@ std::string to_markdown(const Results& results) {
   std::string text = fmt::format(
       "# Published runs, as predicted\n\nWritten by `./dev validate` from [runs.json](runs.json).\n\n"
       "{} published runs; {} ({:.0f} %) set aside, the reasons below. Of the others the median error of the step time "
-      "is "
-      "{:.1f} %, and {:.0f} % are within {:.0f} %. An error is predicted over published step time, less one: above "
-      "zero "
-      "the prediction is slower. Where a source gives a rate or an MFU, its step time is derived.\n",
+      "is {:.1f} %, {:.0f} % are within {:.0f} %, and {:.0f} % lie in the interval that their prediction carries. An "
+      "error is predicted over published step time, less one: above zero the prediction is slower. Where a source gives "
+      "a rate or an MFU, its step time is derived.\n",
       results.runs.size(), aside, 100 * static_cast<double>(aside) / static_cast<double>(results.runs.size()),
-      100 * all.median_error(), 100 * all.within(kMiss), 100 * kMiss);
+      100 * all.median_error(), 100 * all.within(kMiss), 100 * kMiss,
+      100 * static_cast<double>(all.covered) / static_cast<double>(all.errors.size()));
   text += bars_markdown(results.bars);
   add_systems(text, results);
   text += "\n## Models\n";

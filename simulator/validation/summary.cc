@@ -8,14 +8,19 @@
 namespace msmoe::simulator::validation {
 namespace {
 
+void add(Summary& summary, const Outcome& outcome) {
+  summary.errors.push_back(outcome.error());
+  if (outcome.is_covered()) ++summary.covered;
+}
+
 std::vector<Summary> grouped(const std::vector<Outcome>& outcomes,
                              const std::function<std::string(const Outcome&)>& name) {
   std::vector<Summary> summaries;
   for (const Outcome& outcome : outcomes) {
     auto summary = std::find_if(summaries.begin(), summaries.end(),
                                 [&](const Summary& other) { return other.name == name(outcome); });
-    if (summary == summaries.end()) summary = summaries.insert(summaries.end(), {name(outcome), {}});
-    summary->errors.push_back(outcome.error());
+    if (summary == summaries.end()) summary = summaries.insert(summaries.end(), {name(outcome), {}, 0});
+    add(*summary, outcome);
   }
   return summaries;
 }
@@ -28,8 +33,8 @@ double Summary::lowest() const { return *std::min_element(errors.begin(), errors
 double Summary::highest() const { return *std::max_element(errors.begin(), errors.end()); }
 
 Summary summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
-  Summary summary{name, {}};
-  for (const Outcome& outcome : outcomes) summary.errors.push_back(outcome.error());
+  Summary summary{name, {}, 0};
+  for (const Outcome& outcome : outcomes) add(summary, outcome);
   return summary;
 }
 

@@ -13,6 +13,7 @@ struct Summary {
   std::vector<double> errors;   // of step times, signed; never empty but for a set without runs
   double median_error() const;  // of their sizes
   double within(double limit) const;
+  std::size_t covered = 0;  // published steps in their predictions' intervals
   double lowest() const;
   double highest() const;
 };
