@@ -47,7 +47,7 @@ double tiled_share(const Demand& demand, double free) {
 }  // namespace
 
 // At each level some resource is full, or all rates have reached 1; the tasks that use a full resource keep their rate,
-// and the rest rise on.
+// and the rest rise on. Only resources that would be asked for more than there is at rate 1 can fill up.
 void fluid_rates(const Demand* const* demands, int count, double* rates) {
   if (all_fit(demands, count)) {
     std::fill_n(rates, count, 1.0);
@@ -65,33 +65,40 @@ void fluid_rates(const Demand* const* demands, int count, double* rates) {
   for (int i = 0; i < count && held > 0; ++i) {
     if (use[i][kSm] > 0) use[i][kSm] = tiled_share(*demands[i], left[kSm]);
   }
+  std::array<int, kNumLimits> scarce;
+  int num_scarce = 0;
+  for (int r = 0; r < kNumLimits; ++r) {
+    double wanted = 0;
+    for (int i = 0; i < count; ++i) wanted += use[i][r];
+    if (wanted > left[r]) scarce[num_scarce++] = r;
+  }
   unsigned rising = (1u << count) - 1;  // bit i: demand i
   double level = 0;
   while (rising != 0) {
-    Amounts slope{};  // use per unit of level
-    for (int i = 0; i < count; ++i) {
-      if (!(rising >> i & 1)) continue;
-      for (int r = 0; r < kNumLimits; ++r) slope[r] += use[i][r];
-    }
     double rise = 1 - level;
-    for (int r = 0; r < kNumLimits; ++r) {
-      if (slope[r] * rise > left[r]) rise = left[r] / slope[r];
+    std::array<double, kNumLimits> slope{};  // of scarce[s]: use per unit of level
+    for (int s = 0; s < num_scarce; ++s) {
+      for (int i = 0; i < count; ++i) {
+        if (rising >> i & 1) slope[s] += use[i][scarce[s]];
+      }
+      if (slope[s] * rise > left[scarce[s]]) rise = left[scarce[s]] / slope[s];
     }
     level += rise;
-    std::array<bool, kNumLimits> full{};
-    for (int r = 0; r < kNumLimits; ++r) {
-      left[r] = std::max(0.0, left[r] - slope[r] * rise);
-      full[r] = left[r] < kRounding;
-    }
     const bool at_top = level > 1 - kRounding;
-    for (int i = 0; i < count; ++i) {
-      if (!(rising >> i & 1)) continue;
-      bool stops = at_top;
-      for (int r = 0; r < kNumLimits; ++r) stops |= full[r] && use[i][r] > 0;
-      if (!stops) continue;
-      rates[i] = at_top ? 1 : level;
-      rising &= ~(1u << i);
+    unsigned stopped = at_top ? rising : 0;
+    for (int s = 0; s < num_scarce; ++s) {
+      double& rest = left[scarce[s]];
+      rest = std::max(0.0, rest - slope[s] * rise);
+      if (rest >= kRounding) continue;
+      for (int i = 0; i < count; ++i) {
+        if (use[i][scarce[s]] > 0) stopped |= 1u << i;
+      }
     }
+    stopped &= rising;
+    for (int i = 0; i < count; ++i) {
+      if (stopped >> i & 1) rates[i] = at_top ? 1 : level;
+    }
+    rising &= ~stopped;
   }
 }
 
