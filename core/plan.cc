@@ -59,7 +59,7 @@ std::string describe_plan(const Plan& plan) {
                       plan.seq_len, plan.micro_batch);
   if (plan.ep > 1 || plan.etp > 1)
     text += fmt::format(", {} dispatch", plan.dispatch == Dispatch::kAllToAll       ? "all-to-all"
-                                        : plan.dispatch == Dispatch::kNodeAllToAll ? "node-wise all-to-all"
+                                         : plan.dispatch == Dispatch::kNodeAllToAll ? "node-wise all-to-all"
                                                                                     : "all-gather");
   text += fmt::format(", ZeRO-{}", plan.zero);
   if (plan.optimizer_offload) text += " offloaded";

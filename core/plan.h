@@ -38,8 +38,8 @@ enum class LossKind {
 enum class InLayerOverlap {
   kNone,           // one operator after another
   kInterOperator,  // communication on its own stream; weight gradients and recomputation fill its time
-  kDecomposed,     // and tensor parallelism's GEMMs in pieces, each beside the exchange of another (Transformer Engine's
-                   // userbuffers, torch's asynchronous TP)
+  kDecomposed,  // and tensor parallelism's GEMMs in pieces, each beside the exchange of another (Transformer Engine's
+                // userbuffers, torch's asynchronous TP)
   kIntraOperator,  // and tile-level fused operators: QKV GEMM + all-to-all, all-gather + scatter + grouped GEMM, ...
 };
 enum class WireFormat { kFp32, kBf16, kFp8 };
@@ -78,9 +78,9 @@ inline constexpr Recompute kRecomputeFull =
 // Calibrated once per system on a published run, never per model or row; 1.0 means the microbenchmarks themselves.
 struct Software {
   std::string name;
-  double kernel_time_scale = 1;  // multiplies the time of every compute operator
+  double kernel_time_scale = 1;     // multiplies the time of every compute operator
   double attention_time_scale = 1;  // multiplies the time of attention beside that: FlashAttention-2, say
-  double routing_seconds = 0;    // small kernels and gaps between launches around routing, per MoE layer and pass
+  double routing_seconds = 0;       // small kernels and gaps between launches around routing, per MoE layer and pass
   std::string source;
   bool operator==(const Software&) const = default;
 };

@@ -1,6 +1,6 @@
 // What a valid plan may still disappoint with. Each warning has its numbers and what to do.
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <numeric>
 
@@ -62,7 +62,8 @@ class Warnings {
     const bool has_experts = std::any_of(model_.kinds.begin(), model_.kinds.end(),
                                          [](const LayerKind& kind) { return kind.feed_forward.is_moe(); });
     if (plan_.zero < 3 || !has_experts || plan_.expert_dp() == 1) return;
-    add("zero=3 gathers the experts' weights for every pass of every layer over {} replicas, which is taken to hide beside "
+    add("zero=3 gathers the experts' weights for every pass of every layer over {} replicas, which is taken to hide "
+        "beside "
         "compute; published MoE runs with ZeRO-3 took about 1.7 times as long as that says; zero=1 depends on it less",
         plan_.expert_dp());
   }

@@ -72,9 +72,9 @@ struct Operator {
   Stream stream = Stream::kCompute;
   Compute compute;  // both compute and transfer: a fused, tile-level operator
   Transfer transfer;
-  bool transfer_leads = false;  // fused: tiles wait for what arrives; else what tiles finish leaves
-  std::int16_t pieces = 1;      // fused: GEMM and exchange are cut into so many; 1: tile by tile in one kernel
-  Bytes absorbed;               // fused: what the operators between the two halves would move on their own
+  bool transfer_leads = false;      // fused: tiles wait for what arrives; else what tiles finish leaves
+  std::int16_t pieces = 1;          // fused: GEMM and exchange are cut into so many; 1: tile by tile in one kernel
+  Bytes absorbed;                   // fused: what the operators between the two halves would move on their own
   std::int64_t sms = 0;             // that the transfer's kernel holds; 0: copy engines or none
   std::vector<std::int16_t> reads;  // indices into Module::tensors
   std::vector<std::int16_t> writes;

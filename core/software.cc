@@ -1,12 +1,13 @@
 // Training systems known by name, and how much slower their kernels and hosts are than the microbenchmarks that the
 // cost model rests on.
 //
-//   kernel_time_scale     one constant for all runs of a system and version, by `./dev validate --calibrate`: what makes
+//   kernel_time_scale     one constant for all runs of a system and version, by `./dev validate --calibrate`: what
+//   makes
 //                         the median error least over its runs of reports/validation/runs.json. MegaScale-MoE's and
-//                         Megatron-LM's are fitted on the 240-GPU rows of Table 3 of arXiv 2505.11432 alone. Megatron-LM's
-//                         row contradicts itself: 39.94 s a step, and 151.1k tokens/s, which is 39.03 s; the scale meets
-//                         the middle of both. Eight of ten lie between 1.08 and 1.24: one H100 ran 8192^3 GEMMs at 750
-//                         TFLOP/s in short runs and 677 after 20 seconds, 1.11 times slower.
+//                         Megatron-LM's are fitted on the 240-GPU rows of Table 3 of arXiv 2505.11432 alone.
+//                         Megatron-LM's row contradicts itself: 39.94 s a step, and 151.1k tokens/s, which is 39.03 s;
+//                         the scale meets the middle of both. Eight of ten lie between 1.08 and 1.24: one H100 ran
+//                         8192^3 GEMMs at 750 TFLOP/s in short runs and 677 after 20 seconds, 1.11 times slower.
 //   attention_time_scale  FlashAttention-2 in torch beside cuDNN on H100: 317 and 609 TFLOP/s forward, 285 and 482
 //                         backward at 8192 tokens: 1.8 where PyTorch's own kernels run.
 //   routing_seconds       0.28 ms: a host that waits for counts and launches forty small kernels (one H100,
@@ -46,7 +47,8 @@ const std::vector<Software>& table() {
       {"torchtitan-2024.12", 1.213, 1.8, 0.28e-3, "median of 14 published runs"},
       {"torchtitan-2024.12-eager", 1.241, 1.8, 0.28e-3, "two published runs"},
       {"torchtitan-2025.06", 1.175, 1.8, 0.28e-3, "median of 10 published runs"},
-      {"torchtitan-2025.06-rowwise", 2.009, 1.8, 0.28e-3, "median of 4 published runs, its row-wise scaled GEMMs included"},
+      {"torchtitan-2025.06-rowwise", 2.009, 1.8, 0.28e-3,
+       "median of 4 published runs, its row-wise scaled GEMMs included"},
       {"kernels", 1.0, 1, 0, "the microbenchmarks themselves"},
   };
   return systems;

@@ -92,9 +92,9 @@ std::vector<Variant> variants(const Question& question, const Mesh& mesh) {
   const Plan& base = question.base;
   // Across nodes an exchange that sends a token's copies one by one is never the quicker one.
   const bool crosses_nodes = mesh.ep * mesh.etp > question.cluster.gpus_per_node;
-  auto dispatches = open_or_fixed<Dispatch>(
-      question, "dispatch", base.dispatch,
-      {crosses_nodes ? Dispatch::kNodeAllToAll : Dispatch::kAllToAll, Dispatch::kAllGather});
+  auto dispatches =
+      open_or_fixed<Dispatch>(question, "dispatch", base.dispatch,
+                              {crosses_nodes ? Dispatch::kNodeAllToAll : Dispatch::kAllToAll, Dispatch::kAllGather});
   // Nothing is exchanged on one rank.
   if (mesh.ep * mesh.etp == 1 && !question.is_fixed("dispatch")) dispatches = {Dispatch::kAllToAll};
   const auto micro_batches = open_or_fixed(question, "micro_batch", base.micro_batch,

@@ -4,8 +4,8 @@
 
 namespace msmoe::simulator {
 
-// ---- GEMM. Time = waves of tiles * time of one tile on one SM. The constants are the best fit (4.7 % mean error) to 34
-// shapes on H100 SXM (torch 2.11, cuBLAS 13.1, torch's grouped GEMM): reports/validation/h100-microbenchmarks.json.
+// ---- GEMM. Time = waves of tiles * time of one tile on one SM. The constants are the best fit (4.7 % mean error) to
+// 34 shapes on H100 SXM (torch 2.11, cuBLAS 13.1, torch's grouped GEMM): reports/validation/h100-microbenchmarks.json.
 inline constexpr double kGemmPeakFraction = 0.77;
 // fp8: DeepGEMM on H800, 4096 x 7168 x 16384: 1358 of 1979 TFLOP/s; grouped 4 x 8192 rows, 4096 x 7168: 1297
 // (https://github.com/deepseek-ai/DeepGEMM, first README).
@@ -29,7 +29,8 @@ inline constexpr Tile kTiles[] = {{128, 256, 1.0}, {128, 128, 0.88}, {64, 128, 0
 // report): 8192 tokens of 64, 32 and 4 heads: 627 / 485, 609 / 482, 357 / 323; 4096 tokens of 64 and 32: 555 / 451,
 // 500 / 411.
 inline constexpr double kAttentionForwardFraction = 0.732, kAttentionForwardSpan = 410, kAttentionForwardBlocks = 1.6;
-inline constexpr double kAttentionBackwardFraction = 0.546, kAttentionBackwardSpan = 308, kAttentionBackwardBlocks = 1.1;
+inline constexpr double kAttentionBackwardFraction = 0.546, kAttentionBackwardSpan = 308,
+                        kAttentionBackwardBlocks = 1.1;
 inline constexpr double kAttentionBlockRows = 128;
 // Narrow heads: FlashAttention-3 forward at 16k tokens, 497 TFLOP/s for heads of 64 beside 648 for 128
 // (arXiv 2407.08608).
@@ -52,8 +53,8 @@ inline constexpr double kKernelSeconds = 4e-6;
 // symmetric windows takes 12 to 14.
 inline constexpr double kKernelLaunchSeconds = 10e-6;
 inline constexpr double kCollectiveLaunchSeconds = 30e-6;
-// Software::routing_seconds is of kernels launched one by one; of it, this much is left where a graph launches them: forty
-// kernels of 2 us (assumed) where a read and forty launches take 309 us (the same report).
+// Software::routing_seconds is of kernels launched one by one; of it, this much is left where a graph launches them:
+// forty kernels of 2 us (assumed) where a read and forty launches take 309 us (the same report).
 inline constexpr double kCapturedRouting = 0.3;
 
 // ---- NVLink. NCCL's maintainers quote 370 of 450 GB/s bus bandwidth for ring collectives on 8 H100
@@ -71,12 +72,12 @@ inline constexpr double kCollectiveSeconds = 10e-6;
 // ---- Network. DeepEP's dispatch and combine reach 43-51 of 50 GB/s a NIC between H800 nodes.
 inline constexpr double kNicFraction = 0.90;
 
-// ---- Fused, tile-level operators: the slower of both halves, each stretched by what fusion costs it. From MegaScale-MoE
-// (arXiv 2505.11432) Fig. 16, six models on 8 H800, 8192 tokens:
-// all-gather + scatter + grouped GEMM: 0.72 to 0.88 PFLOP/s for the three models whose GEMM is the longer half: as fast
-// as the GEMM alone. Nor does a fused GEMM lay out its problems in kernels of its own.
-// grouped GEMM + gather + reduce-scatter: beside its GEMM it adds each row's result to its token's, 26 to 36 ps an
-// element for the four models with 16,384 to 24,576 rows in all of 4096 and 6144.
+// ---- Fused, tile-level operators: the slower of both halves, each stretched by what fusion costs it. From
+// MegaScale-MoE (arXiv 2505.11432) Fig. 16, six models on 8 H800, 8192 tokens: all-gather + scatter + grouped GEMM:
+// 0.72 to 0.88 PFLOP/s for the three models whose GEMM is the longer half: as fast as the GEMM alone. Nor does a fused
+// GEMM lay out its problems in kernels of its own. grouped GEMM + gather + reduce-scatter: beside its GEMM it adds each
+// row's result to its token's, 26 to 36 ps an element for the four models with 16,384 to 24,576 rows in all of 4096 and
+// 6144.
 inline constexpr double kFusedReduceSecondsPerElement = 33e-12;
 // QKV GEMM + all-to-all: 0.40 to 0.50 PFLOP/s for the three models whose GEMM is the longer half.
 inline constexpr double kFusedScatterGemm = 1.55;

@@ -12,8 +12,8 @@ namespace {
 double attention_fraction(const Compute& work, double sms) {
   const auto span = static_cast<double>(work.n);
   const bool backward = work.kind == ComputeKind::kAttentionBackward;
-  const double blocks = std::ceil(static_cast<double>(work.m) / kAttentionBlockRows) *
-                        static_cast<double>(work.groups) / sms;
+  const double blocks =
+      std::ceil(static_cast<double>(work.m) / kAttentionBlockRows) * static_cast<double>(work.groups) / sms;
   const double full = backward ? kAttentionBackwardFraction * span / (span + kAttentionBackwardSpan) * blocks /
                                      (blocks + kAttentionBackwardBlocks)
                                : kAttentionForwardFraction * span / (span + kAttentionForwardSpan) * blocks /
@@ -109,7 +109,8 @@ CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const 
   return result;
 }
 
-// What one rank sends over each wire. Bytes that stay in the node go over NVLink, the others over the NIC, both at once:
+// What one rank sends over each wire. Bytes that stay in the node go over NVLink, the others over the NIC, both at
+// once:
 //   all-gather, reduce-scatter of S bytes over N nodes of r ranks:  NVLink S (r-1)/r,  NIC S/r (N-1)/N
 // which is the paper's four-step synchronisation (arXiv 2505.11432, appendix A.1) in two halves, and NCCL's rings.
 //   all-to-all of S bytes over g = N r ranks:                        NVLink S (r-1)/g,  NIC S (g-r)/g
@@ -139,8 +140,8 @@ double CostModel::latency_seconds(Collective collective, const Group& group) con
   const double nvlink_hop = to_seconds(cluster_.nvlink_latency);
   const double network_hop = to_seconds(cluster_.network_latency);
   const double ring = nvlink_hop * static_cast<double>(group.ranks_per_node - 1) + network_hop * (nodes - 1);
-  const double tree = 2 * (nvlink_hop * std::log2(static_cast<double>(group.ranks_per_node)) +
-                           network_hop * std::log2(nodes));
+  const double tree =
+      2 * (nvlink_hop * std::log2(static_cast<double>(group.ranks_per_node)) + network_hop * std::log2(nodes));
   switch (collective) {
     case Collective::kAllReduce: return std::min(2 * ring, tree);
     case Collective::kAllToAll: return nodes > 1 ? network_hop * nodes : nvlink_hop;
@@ -243,7 +244,8 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const double between =
       op.absorbed.count > 0 ? op.absorbed.count / (cluster_.gpu.hbm.count * kPermuteFraction) + kKernelSeconds : 0;
   const double in_turn = compute.total + between * plan_.software.kernel_time_scale + transfer.total;
-  const FusedSeconds together = fused ? fused_seconds(op, compute.total / plan_.software.kernel_time_scale) : FusedSeconds{in_turn, compute.total};
+  const FusedSeconds together = fused ? fused_seconds(op, compute.total / plan_.software.kernel_time_scale)
+                                      : FusedSeconds{in_turn, compute.total};
   const double alone = std::min(in_turn, together.total);
 
   OperatorCost result;
@@ -254,8 +256,9 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const double sm_share = static_cast<double>(op.sms) / static_cast<double>(cluster_.gpu.sms);
   const bool memory_bound = op.compute.flops.count == 0;
   result.tiles_per_sm = static_cast<float>(compute.tiles_per_sm);
-  const float kernel_share =
-      compute.tiles_per_sm > 0 ? share(compute.tiles_per_sm, 1) : memory_bound ? kElementwiseSmShare : 1.0F;
+  const float kernel_share = compute.tiles_per_sm > 0 ? share(compute.tiles_per_sm, 1)
+                             : memory_bound           ? kElementwiseSmShare
+                                                      : 1.0F;
   result.share[kSm] = computes ? kernel_share : share(sm_share, 1);
   result.share[kHbm] = share(compute.memory, alone);
   // Whoever sends in a collective receives as much; a message to the next stage only leaves.
@@ -265,8 +268,9 @@ OperatorCost CostModel::cost(const Operator& op) const {
   result.share[kNicOut] = share(transfer.nic, alone);
   result.share[kNicIn] = receives ? result.share[kNicOut] : 0;
   if (transfer.by_copy_engine) result.share[kCopyEngine] = 1;
-  result.issue = plan_.cuda_graphs ? Duration{} : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
-                         (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
+  result.issue = plan_.cuda_graphs ? Duration{}
+                                   : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
+                                             (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
   return result;
 }
 

@@ -15,10 +15,11 @@
 //     sum_i u_i,SM x_i <= 1                       SMs: over holders; it binds where they want more than there are
 //
 // A tiled kernel runs in whole waves: ceil(T / S) for T tiles on S SMs. Launched for all of them beside holders that
-// leave fewer than its tiles, it needs W(f) = ceil(T / (S f)) on the part f = 1 - H that is free, and one more, since tiles that it counted on the held
-// SMs to run come last; its rate is then W(1) / (W(f) + 1) at most, and u_i,SM becomes what makes the second line say
-// so. cuBLAS on H100 (8192^3, 4096^3, 1024 x 6144 x 4096 and 2048 x 28672 x 4096 with 4 to 64 SMs held by another
-// kernel) takes 1.11 to 2.0 times as long as alone; this says 1.06 to 2.25 (reports/validation/h100-microbenchmarks.json).
+// leave fewer than its tiles, it needs W(f) = ceil(T / (S f)) on the part f = 1 - H that is free, and one more, since
+// tiles that it counted on the held SMs to run come last; its rate is then W(1) / (W(f) + 1) at most, and u_i,SM
+// becomes what makes the second line say so. cuBLAS on H100 (8192^3, 4096^3, 1024 x 6144 x 4096 and 2048 x 28672 x 4096
+// with 4 to 64 SMs held by another kernel) takes 1.11 to 2.0 times as long as alone; this says 1.06 to 2.25
+// (reports/validation/h100-microbenchmarks.json).
 //
 // and are found by progressive filling: all x_i rise together until one reaches 1 or a bound is met; the tasks under
 // that bound stop, the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Every rate

@@ -69,7 +69,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", command.seed, "of what is drawn")->capture_default_str();
   app.add_option("--steps", command.steps,
                  "that --every-rank simulates; by default 20 where something is drawn, else 1");
-  app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, failures, cost and energy");
+  app.add_option("--tokens", command.tokens,
+                 "tokens of the whole training (15T): adds days, failures, cost and energy");
   app.add_flag("--json", command.json, "one JSON object on standard output");
   app.add_flag("--csv", command.csv, "a header line and one line a row");
   app.add_option("--report", report, "write an HTML report (not built yet)");

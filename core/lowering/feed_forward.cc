@@ -109,8 +109,7 @@ TensorId FeedForwardLowering::dense_backward(const Dense& dense, TensorId d_out,
   TensorId d_full = -1;
   {
     ModuleBuilder::FusedScope fused(builder_, "ag+d_dense_fc2", exchanges && context_.fuses(GroupKind::kAttention));
-    d_full =
-        exchanges ? context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing) : gathered;
+    d_full = exchanges ? context_.gather_tokens("d_dense_ag", d_out, context_.hidden, Recompute::kNothing) : gathered;
     builder_.compute("d_dense_fc2", gemm(rows, dense.width, context_.hidden, plan_.precision), {d_full}, {d_fc2_in});
   }
   builder_.need(dense.fc2_in);

@@ -55,14 +55,14 @@ class FeedForwardLowering {
   const Plan& plan_;
   bool all_gather_ = false;
   bool shares_exchange_ = false;  // tensor-parallel shared experts use the routed ones' all-gather and reduce-scatter
-  bool fuses_experts_ = false;  // exchanges are part of the expert GEMMs
+  bool fuses_experts_ = false;    // exchanges are part of the expert GEMMs
   double local_experts_ = 0, expert_width_ = 0;
   double sent_rows_ = 0;      // shard_tokens * top_k: what this rank's tokens make
   double received_rows_ = 0;  // after the all-to-all, with imbalance
   double rows_ = 0;           // that this rank's experts work on
   double gathered_tokens_ = 0;
   double fc1_width_ = 0;  // gate and up side by side
-  WireParts wires_;  // of the all-to-alls
+  WireParts wires_;       // of the all-to-alls
   Dense dense_;
   TensorId normed_ = -1, gathered_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
 };

@@ -6,7 +6,8 @@
 //   step_seconds, throughput (tokens/s a GPU), mfu
 //   exposed, attention_and_gemm, others     seconds of a step: the three parts of MegaScale-MoE's Fig. 13
 //   bubble, optimizer                       seconds of a step
-//   activations, memory                     GB at the peak of the worst stage: all that is no state of the training, and
+//   activations, memory                     GB at the peak of the worst stage: all that is no state of the training,
+//   and
 //                                           all; with "keeps_outputs", of a system that keeps every output of forward
 //   operators                               seconds, one after the other, of those forward operators of a MoE layer
 //                                           that the point's "operators" names

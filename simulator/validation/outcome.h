@@ -29,7 +29,7 @@ struct Outcome {
   double error() const { return step_seconds / published_step - 1; }
   double log_error() const;
   bool is_covered() const;  // the published step lies in the prediction's interval
-  double lowest() const;  // of predicted, over the assumed conditions and the variants
+  double lowest() const;    // of predicted, over the assumed conditions and the variants
   double highest() const;
 };
 

@@ -211,7 +211,8 @@ std::string to_markdown(const Results& results) {
       "# Published runs, as predicted\n\nWritten by `./dev validate` from [runs.json](runs.json).\n\n"
       "{} published runs; {} ({:.0f} %) set aside, the reasons below. Of the others the median error of the step time "
       "is {:.1f} %, {:.0f} % are within {:.0f} %, and {:.0f} % lie in the interval that their prediction carries. An "
-      "error is predicted over published step time, less one: above zero the prediction is slower. Where a source gives "
+      "error is predicted over published step time, less one: above zero the prediction is slower. Where a source "
+      "gives "
       "a rate or an MFU, its step time is derived.\n",
       results.runs.size(), aside, 100 * static_cast<double>(aside) / static_cast<double>(results.runs.size()),
       100 * all.median_error(), 100 * all.within(kMiss), 100 * kMiss,

@@ -294,10 +294,10 @@ TEST_F(PlanRules, MegatronExpertOverlap) {
   plan.dispatch = Dispatch::kAllGather;
   plan.recompute = kRecomputeFull;
   model.predict_layers = 2;
-  expect_broken(
-      "EP overlap",
-      "only with no full recomputation, dispatch=a2a or deepep, one prediction layer, not 2, VPP above 1 with PP=2; use",
-      Target::kMegatron);
+  expect_broken("EP overlap",
+                "only with no full recomputation, dispatch=a2a or deepep, one prediction layer, not 2, VPP above 1 "
+                "with PP=2; use",
+                Target::kMegatron);
   expect_valid();
 }
 

@@ -83,8 +83,9 @@ TEST(Plan, DescribesItself) {
 }
 
 TEST(ShippedPlans, AreValidAndOfNamedSoftware) {
-  const std::map<std::string, std::string> software = {
-      {"megascale-moe-352b", "megascale-moe"}, {"megatron-lm-352b", "megatron-lm"}, {"deepseek-v3-2048", "deepseek-v3"}};
+  const std::map<std::string, std::string> software = {{"megascale-moe-352b", "megascale-moe"},
+                                                       {"megatron-lm-352b", "megatron-lm"},
+                                                       {"deepseek-v3-2048", "deepseek-v3"}};
   for (const auto& [name, system] : software) {
     const Plan plan = find_plan(name);
     EXPECT_EQ(plan.software, find_software(system)) << name;

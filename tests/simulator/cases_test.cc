@@ -56,9 +56,9 @@ Named operator_of(const Scenario& asked, std::string_view name) {
 // DeepSeek-V2-Lite on 8 H100 in torchtitan, 4 sequences of 4096 a GPU: 11.6k tokens/s a GPU, 20.5 % of peak.
 // https://github.com/pytorch/torchtitan/issues/1789
 TEST(SpeedCases, DeepSeekLiteOnOneNode) {
-  const Prediction prediction =
-      predicted("model=deepseek-v2-lite,cluster=h100,software=torchtitan-2025.06,seq_len=4096,gpus=8,ep=8,zero=3,grad_bytes=2",
-                "recompute=full,global_batch=32,micro_batch=4,overlap=none");
+  const Prediction prediction = predicted(
+      "model=deepseek-v2-lite,cluster=h100,software=torchtitan-2025.06,seq_len=4096,gpus=8,ep=8,zero=3,grad_bytes=2",
+      "recompute=full,global_batch=32,micro_batch=4,overlap=none");
   expect_between(prediction.tokens_per_second_per_gpu(), 0.75 * 11600, 1.25 * 11600, "tokens/s a GPU");
 }
 
@@ -196,7 +196,8 @@ TEST(NetworkCases, ExpertsInsideNodesOfFour) {
 // https://github.com/NVIDIA-NeMo/Megatron-Bridge/pull/3862
 TEST(NetworkCases, OverlapOfExpertExchanges) {
   const std::string common = std::string(kQwen30) + ",gpus=16,ep=16,global_batch=1024,micro_batch=1";
-  const Prediction plain = predicted(common, "overlap=none,dispatch=a2a"), hidden = predicted(common, "overlap=inter,merge_passes=on,dispatch=a2a");
+  const Prediction plain = predicted(common, "overlap=none,dispatch=a2a"),
+                   hidden = predicted(common, "overlap=inter,merge_passes=on,dispatch=a2a");
   const double gain = to_seconds(plain.step) / to_seconds(hidden.step);
   const double exposed = to_seconds(plain.part(TimePart::kExposedCommunication)) / to_seconds(plain.step);
   GTEST_SKIP() << "1.50 times as fast: merged passes hide all of NCCL's exchanges";

@@ -223,8 +223,8 @@ TEST_F(CostModelTest, NodeWiseAllToAll) {
 // 7/8 at 45 GB/s is slower than 700 MB at 360: 1944 us both. All-to-all: 56 of 64 parts go over the NIC.
 TEST_F(CostModelTest, GatherBetweenNodes) {
   plan.ep = 64;
-  EXPECT_NEAR(seconds_of(Collective::kAllGather, GroupKind::kExpert, 800e6), 87.5e6 / 45e9 + 10e-6 + 7 * 2.7e-6 + 7 * 0.6e-6,
-              1e-11);
+  EXPECT_NEAR(seconds_of(Collective::kAllGather, GroupKind::kExpert, 800e6),
+              87.5e6 / 45e9 + 10e-6 + 7 * 2.7e-6 + 7 * 0.6e-6, 1e-11);
   EXPECT_NEAR(seconds_of(Collective::kAllToAll, GroupKind::kExpert, 800e6), 700e6 / 45e9 + 10e-6 + 8 * 2.7e-6, 1e-11);
   // Four NICs for eight GPUs halve the bandwidth of each; an oversubscribed network takes twice as long.
   const double before = seconds_of(Collective::kAllToAll, GroupKind::kExpert, 800e6);

@@ -236,9 +236,9 @@ TEST(ModuleTimes, ChunksByLayoutEqualChunksOfTheProgram) {
   }
 }
 
-// A collective that holds half of the SMs beside one GEMM that wants them all: of 512 tiles on 132 SMs, 4 waves become 8
-// and one more (engine.h). One that uses the NIC alone leaves it as it is. While the first runs for one second and the
-// second for three, the GEMM runs at 1/4 * 4/9 + 3/4 * 1 = 31/36 of its rate. The collectives do not suffer.
+// A collective that holds half of the SMs beside one GEMM that wants them all: of 512 tiles on 132 SMs, 4 waves become
+// 8 and one more (engine.h). One that uses the NIC alone leaves it as it is. While the first runs for one second and
+// the second for three, the GEMM runs at 1/4 * 4/9 + 3/4 * 1 = 31/36 of its rate. The collectives do not suffer.
 TEST(ModuleTimes, CollectiveBesideSlowsWhatItShares) {
   Module module;
   module.forward = {gemm("only", 4096, 4096, 4096, {})};

@@ -53,8 +53,8 @@ TEST_F(Microbenchmarks, GroupedGemm) {
   std::vector<double> errors;
   for (const auto& row : measured["grouped_gemm"]) {
     const double groups = row["groups"], rows = row["rows"];
-    errors.push_back(ratio_error(
-        seconds_of(grouped_gemm(groups, groups * rows, row["n"], row["k"], Precision::kBf16)), row["seconds"]));
+    errors.push_back(ratio_error(seconds_of(grouped_gemm(groups, groups * rows, row["n"], row["k"], Precision::kBf16)),
+                                 row["seconds"]));
   }
   ASSERT_EQ(errors.size(), 14u);
   EXPECT_LT(median(errors), 0.10);
@@ -80,12 +80,14 @@ TEST_F(Microbenchmarks, Attention) {
   EXPECT_LT(*std::max_element(errors.begin(), errors.end()), 0.20);
 }
 
-// Beside a kernel that holds some SMs a GEMM slows by waves: all 24 cases within two fifths, half of them within an eighth.
+// Beside a kernel that holds some SMs a GEMM slows by waves: all 24 cases within two fifths, half of them within an
+// eighth.
 TEST_F(Microbenchmarks, GemmBesideHeldSms) {
   std::vector<double> errors;
   for (const auto& row : measured["gemm_beside_held_sms"]) {
     const OperatorCost alone = cost(gemm(row["m"], row["n"], row["k"]));
-    Demand work{.share = alone.share, .holder = false, .tiles_per_sm = alone.tiles_per_sm}, held{.share = {}, .holder = true};
+    Demand work{.share = alone.share, .holder = false, .tiles_per_sm = alone.tiles_per_sm},
+        held{.share = {}, .holder = true};
     held.share[kSm] = row["held_sms"].get<float>() / static_cast<float>(cluster.gpu.sms);
     const Demand* both[] = {&work, &held};
     double rates[2];
