@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <tuple>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "reports/trace.h"
@@ -20,13 +21,28 @@ using Parts = std::array<Duration, kNumTimeParts>;
 
 Duration& at(Parts& parts, TimePart part) { return parts[static_cast<std::size_t>(part)]; }
 
+// The compute half of operators as fused ones stretch it, priced once each: an exact run asks for every run of them.
+class ComputeHalves {
+ public:
+  explicit ComputeHalves(const CostModel& costs) : costs_(costs) {}
+  Duration of(const Operator& op) {
+    const auto [found, is_new] = known_.try_emplace(&op);
+    if (is_new) found->second = costs_.cost(op).computing;
+    return found->second;
+  }
+
+ private:
+  const CostModel& costs_;
+  std::unordered_map<const Operator*, Duration> known_;
+};
+
 // Adds what one operator did to the compute stream for `length`. Of a fused operator, what exceeds its compute half is
 // communication that it could not hide.
-void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration length) {
+void add_run(Parts& parts, const Operator& op, ComputeHalves& halves, Duration length) {
   if (op.stream != Stream::kCompute) return;
   const bool fused = op.compute.kind != ComputeKind::kNone && op.transfer.collective != Collective::kNone;
   Duration exposed{};
-  if (fused) exposed = std::max(Duration{}, length - costs.cost(op).computing);
+  if (fused) exposed = std::max(Duration{}, length - halves.of(op));
   at(parts, TimePart::kExposedCommunication) += exposed;
   at(parts, time_part_of(op)) += length - exposed;
 }
@@ -35,11 +51,12 @@ void add_run(Parts& parts, const Operator& op, const CostModel& costs, Duration 
 Parts part_parts(const std::vector<Operator>& operators, const CostModel& costs) {
   Parts parts{};
   const Job job = make_pass_job(operators, costs);
+  ComputeHalves halves(costs);
   Duration busy{};
   const RunResult result = run(job, [&](const TaskRun& task) {
     const Operator& op = operators[static_cast<std::size_t>(task.task)];
     const Duration length{task.end_ps - task.start_ps};
-    add_run(parts, op, costs, length);
+    add_run(parts, op, halves, length);
     if (op.stream == Stream::kCompute) busy += length;
   });
   at(parts, TimePart::kExposedCommunication) += Duration{result.makespan_ps} - busy;
@@ -122,7 +139,7 @@ class TimelineWriter {
 // stream leaves of a slot is exposed communication, and what slots leave of the step is waiting.
 class ExactStage {
  public:
-  void add(const TaskRun& task, const Operator& op, SlotRole role, const CostModel& costs) {
+  void add(const TaskRun& task, const Operator& op, SlotRole role, ComputeHalves& halves) {
     const Duration length{task.end_ps - task.start_ps};
     if (role == SlotRole::kOptimizer) at(parts_, TimePart::kOptimizer) += length;
     if (role != SlotRole::kPass || op.stream == Stream::kPipeline) return;
@@ -137,7 +154,7 @@ class ExactStage {
     slot_start_ps_ = std::min(slot_start_ps_, task.start_ps);
     slot_end_ps_ = task.end_ps;
     if (op.stream != Stream::kCompute || op.pass == Pass::kSync) return;
-    add_run(parts_, op, costs, length);
+    add_run(parts_, op, halves, length);
     computing_ += length;
   }
 
@@ -159,6 +176,7 @@ class ExactStage {
 void predict_exactly(Prediction& prediction, const Program& program, const Model& model, const CostModel& costs,
                      const std::string& trace) {
   const IndexedJob indexed = make_job(program, model, costs);
+  ComputeHalves halves(costs);
   std::unique_ptr<TimelineWriter> timeline;
   if (!trace.empty()) timeline = std::make_unique<TimelineWriter>(trace, program, indexed);
   std::vector<ExactStage> stages(program.stages.size());
@@ -166,7 +184,7 @@ void predict_exactly(Prediction& prediction, const Program& program, const Model
     if (timeline) timeline->add(task);
     const TaskOrigin& origin = indexed.index.task(indexed.job, task);
     if (origin.op != nullptr)
-      stages[static_cast<std::size_t>(task.device)].add(task, *origin.op, indexed.index.slot(task).role, costs);
+      stages[static_cast<std::size_t>(task.device)].add(task, *origin.op, indexed.index.slot(task).role, halves);
   });
   if (timeline) timeline->finish();
   prediction.step = Duration{result.makespan_ps};
