@@ -176,26 +176,31 @@ CostModel::TransferSeconds CostModel::transfer_seconds(const Operator& op) const
   return result;
 }
 
+const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster) {
+  static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
+  if (transfer.nvlink.count + transfer.nic.count > 0) return nullptr;  // tables are of plain exchanges
+  const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
+  for (const CollectiveTable& table : cluster.collectives)
+    if (table.collective == name && table.ranks == group.size && table.ranks_per_node == group.ranks_per_node)
+      return &table;
+  return nullptr;
+}
+
 // Linear between the points of a measured table; before the first and beyond the last at the nearest slope. One point
 // alone stands for a line from the latency on.
 std::optional<double> CostModel::measured_seconds(const Transfer& transfer, const Group& group, double latency) const {
-  static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
-  if (transfer.nvlink.count + transfer.nic.count > 0) return std::nullopt;  // tables are of plain exchanges
-  const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
-  for (const CollectiveTable& table : cluster_.collectives) {
-    if (table.collective != name || table.ranks != group.size || table.ranks_per_node != group.ranks_per_node) continue;
-    const auto& points = table.points;
-    const CollectivePoint none{{}, seconds(latency)};
-    auto upper = std::lower_bound(points.begin(), points.end() - 1, transfer.payload,
-                                  [](const CollectivePoint& point, Bytes size) { return point.size < size; });
-    const CollectivePoint& low = upper == points.begin() ? (points.size() > 1 ? *upper : none) : *(upper - 1);
-    if (upper == points.begin() && points.size() > 1) ++upper;
-    const double low_seconds = to_seconds(low.time), high_seconds = to_seconds(upper->time);
-    const double slope = (high_seconds - low_seconds) / (upper->size.count - low.size.count);
-    const double floor = points.size() > 1 ? to_seconds(points.front().time) : latency;
-    return std::max(floor, low_seconds + slope * (transfer.payload.count - low.size.count));
-  }
-  return std::nullopt;
+  const CollectiveTable* table = measured_table(transfer, group, cluster_);
+  if (table == nullptr) return std::nullopt;
+  const auto& points = table->points;
+  const CollectivePoint none{{}, seconds(latency)};
+  auto upper = std::lower_bound(points.begin(), points.end() - 1, transfer.payload,
+                                [](const CollectivePoint& point, Bytes size) { return point.size < size; });
+  const CollectivePoint& low = upper == points.begin() ? (points.size() > 1 ? *upper : none) : *(upper - 1);
+  if (upper == points.begin() && points.size() > 1) ++upper;
+  const double low_seconds = to_seconds(low.time), high_seconds = to_seconds(upper->time);
+  const double slope = (high_seconds - low_seconds) / (upper->size.count - low.size.count);
+  const double floor = points.size() > 1 ? to_seconds(points.front().time) : latency;
+  return std::max(floor, low_seconds + slope * (transfer.payload.count - low.size.count));
 }
 
 // A fused operator ends with the slower of its halves (cost_constants.h). Its exchange goes tile by tile, by copy

@@ -64,6 +64,9 @@ class CostModel {
   std::array<Group, kNumGroupKinds> groups_;
 };
 
+// The table of the cluster that holds for this transfer, or nullptr. group: the transfer's own.
+const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster);
+
 // The block of one pass of a module, ready for the engine. It lasts as long as the host takes to launch it at least.
 Block make_block(const std::vector<Operator>& operators, const CostModel& costs);
 // The pass alone on one device.

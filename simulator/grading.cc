@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "simulator/cost_model.h"
+
 namespace msmoe::simulator {
 namespace {
 
@@ -116,16 +118,6 @@ double step_uncertainty(const Prediction& prediction) {
 }
 
 }  // namespace
-
-const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster) {
-  static constexpr const char* kNames[] = {"", "all_gather", "reduce_scatter", "all_to_all", "all_reduce", "send"};
-  if (transfer.nvlink.count + transfer.nic.count > 0) return nullptr;  // tables are of plain exchanges
-  const char* name = kNames[static_cast<std::size_t>(transfer.collective)];
-  for (const CollectiveTable& table : cluster.collectives)
-    if (table.collective == name && table.ranks == group.size && table.ranks_per_node == group.ranks_per_node)
-      return &table;
-  return nullptr;
-}
 
 void grade(Prediction& prediction, const Program& program, const Cluster& cluster) {
   grade_time(prediction.evidence, program, cluster);

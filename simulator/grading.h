@@ -20,7 +20,4 @@ void grade(Prediction& prediction, const Program& program, const Cluster& cluste
 // The second half of it, for a step and parts that are others now.
 void set_interval(Prediction& prediction);
 
-// The table of the cluster that holds for this transfer, or nullptr. group: the transfer's own.
-const CollectiveTable* measured_table(const Transfer& transfer, const Group& group, const Cluster& cluster);
-
 }  // namespace msmoe::simulator
