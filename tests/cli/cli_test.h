@@ -45,7 +45,8 @@ inline std::ostream& operator<<(std::ostream& stream, const CommandResult& resul
 }
 
 struct CommandOptions {
-  std::chrono::milliseconds timeout{60'000};
+  // Against hangs alone: a sanitized search on a slow, busy machine takes minutes.
+  std::chrono::milliseconds timeout{600'000};
   std::map<std::string, std::string> environment = {};  // on top of the one described above
 };
 
