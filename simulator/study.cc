@@ -141,6 +141,8 @@ std::vector<Column> csv_columns(std::optional<double> tokens) {
       {"step_s", [](O, P p) { return shortest(to_seconds(p.step)); }},
       {"step_low_s", [](O, P p) { return shortest(to_seconds(p.step_low)); }},
       {"step_high_s", [](O, P p) { return shortest(to_seconds(p.step_high)); }},
+      {"step_p50_s", [](O, P p) { return p.ranks ? shortest(to_seconds(p.ranks->step.p50)) : ""; }},
+      {"step_p99_s", [](O, P p) { return p.ranks ? shortest(to_seconds(p.ranks->step.p99)) : ""; }},
       {"tokens_per_s", [](O, P p) { return shortest(p.tokens_per_second()); }},
       {"tokens_per_s_gpu", [](O, P p) { return shortest(p.tokens_per_second_per_gpu()); }},
       {"model_tflops_gpu", [](O, P p) { return shortest(p.model_flops_per_gpu().count / 1e12); }},

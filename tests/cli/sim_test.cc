@@ -137,8 +137,9 @@ TEST(SimCli, SweepShowsReasonsInPlaceOfNumbers) {
   ASSERT_EQ(lines.size(), 5u) << result;
   EXPECT_EQ(
       lines[0],
-      "gpus,nic,step_s,step_low_s,step_high_s,tokens_per_s,tokens_per_s_gpu,model_tflops_gpu,mfu,memory_gib,usable_gib,"
-      "fits,exposed_communication_s,bubble_s,gpu_hours_per_trillion_tokens,usd_per_trillion_tokens,error");
+      "gpus,nic,step_s,step_low_s,step_high_s,step_p50_s,step_p99_s,tokens_per_s,tokens_per_s_gpu,model_tflops_gpu,mfu,"
+      "memory_gib,usable_gib,fits,exposed_communication_s,bubble_s,gpu_hours_per_trillion_tokens,usd_per_trillion_"
+      "tokens,error");
   EXPECT_EQ(lines[1].rfind("240,200G,", 0), 0u);
   EXPECT_EQ(lines[2].rfind("240,400G,", 0), 0u);
   EXPECT_EQ(lines[3].rfind("250,200G,,,", 0), 0u);
@@ -208,6 +209,10 @@ TEST(SimCli, EveryRankIsADistribution) {
   EXPECT_NE(text.output.find("1,440 ranks, 2 steps"), std::string::npos) << text;
   const CommandResult sweep = sim({kPlan, "--sweep", "straggler=none,1:1.2,1:2", "--csv"});
   EXPECT_EQ(lines_of(sweep.output).size(), 4u) << sweep;
+  // The spread over steps is there where ranks differ, and empty where all are alike.
+  EXPECT_NE(lines_of(sweep.output)[0].find(",step_high_s,step_p50_s,step_p99_s,"), std::string::npos) << sweep;
+  EXPECT_NE(lines_of(sweep.output)[1].find(",,,"), std::string::npos) << sweep;
+  EXPECT_EQ(lines_of(sweep.output)[3].find(",,,"), std::string::npos) << sweep;
 }
 
 TEST(SimCli, ImbalanceMayBeAFileOrDrawn) {
