@@ -1,0 +1,24 @@
+// msmoe-profile: measures a machine, case by case, into a profile.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "profiler/machine.h"
+
+namespace msmoe::profiler {
+
+struct Command {
+  std::string name;               // --cluster: what the profile is called
+  std::string output;             // -o; by default NAME.profile.json here
+  std::vector<std::string> only;  // kinds of cases; empty: all
+  bool quick = false;             // fewer cases
+};
+
+// Returns the exit code. Points are gathered in OUTPUT.points as they are measured, and what is there already is not
+// measured again; once all are there the profile is written and that file removed. Throws UserError for an unknown
+// kind or points of another machine, std::runtime_error where the machine or the disk refuses.
+int run(const Command& command, const std::function<std::unique_ptr<Machine>()>& open = open_machine);
+
+}  // namespace msmoe::profiler

@@ -1,0 +1,121 @@
+#include "profiler/machine.h"
+
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernels/cuda/check.h"
+#include "kernels/kernels.h"
+#include "profiler/cuda/kernel_trace.h"
+#include "profiler/cuda/links.h"
+
+namespace msmoe::profiler {
+namespace {
+
+constexpr Bytes kSmallestMessage{16 * kKiB}, kLargestMessage{1 * kGiB};
+constexpr Bytes kLargestQuickMessage{256 * kMiB};
+
+// Clocks and temperatures come from NVML, whose header is not part of the toolkit: these are the parts of its stable
+// interface that we call.
+class Nvml {
+ public:
+  Nvml() {
+    library_ = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library_ == nullptr) return;
+    look_up(init_, "nvmlInit_v2");
+    look_up(handle_by_bus_, "nvmlDeviceGetHandleByPciBusId_v2");
+    look_up(clock_, "nvmlDeviceGetClockInfo");
+    look_up(temperature_, "nvmlDeviceGetTemperature");
+    is_ready_ = init_ && handle_by_bus_ && clock_ && temperature_ && init_() == 0;
+  }
+  // Adds nothing where NVML does not answer.
+  void add_health(int device, std::map<std::string, std::int64_t>& health) const {
+    char bus[32] = {};
+    void* handle = nullptr;
+    if (!is_ready_ || cudaDeviceGetPCIBusId(bus, sizeof bus, device) != cudaSuccess ||
+        handle_by_bus_(bus, &handle) != 0)
+      return;
+    constexpr int kSmClock = 1, kMemoryClock = 2, kGpuTemperature = 0;
+    unsigned value = 0;
+    if (clock_(handle, kSmClock, &value) == 0) health[fmt::format("gpu{}_sm_mhz", device)] = value;
+    if (clock_(handle, kMemoryClock, &value) == 0) health[fmt::format("gpu{}_memory_mhz", device)] = value;
+    if (temperature_(handle, kGpuTemperature, &value) == 0) health[fmt::format("gpu{}_celsius", device)] = value;
+  }
+
+ private:
+  template <class Function>
+  void look_up(Function& function, const char* name) {
+    function = reinterpret_cast<Function>(dlsym(library_, name));
+  }
+  void* library_ = nullptr;
+  int (*init_)() = nullptr;
+  int (*handle_by_bus_)(const char*, void**) = nullptr;
+  int (*clock_)(void*, int, unsigned*) = nullptr;
+  int (*temperature_)(void*, int, unsigned*) = nullptr;
+  bool is_ready_ = false;
+};
+
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+class Gpus : public Machine {
+ public:
+  Gpus() {
+    const cudaError_t status = cudaGetDeviceCount(&num_devices_);
+    if (status != cudaSuccess || num_devices_ == 0)
+      throw kernels::DeviceError(fmt::format("this machine has no GPU to measure: {}", cudaGetErrorString(status)));
+  }
+
+  std::map<std::string, std::string> conditions() const override {
+    cudaDeviceProp properties{};
+    MSMOE_CHECK(cudaGetDeviceProperties(&properties, 0));
+    int driver = 0, runtime = 0;
+    MSMOE_CHECK(cudaDriverGetVersion(&driver));
+    MSMOE_CHECK(cudaRuntimeGetVersion(&runtime));
+    return {{"gpu", properties.name},
+            {"gpus", fmt::format("{}", num_devices_)},
+            {"sms", fmt::format("{}", properties.multiProcessorCount)},
+            {"memory_bytes", fmt::format("{}", properties.totalGlobalMem)},
+            {"cuda_driver", version_text(driver)},
+            {"cuda_runtime", version_text(runtime)}};
+  }
+  std::map<std::string, std::int64_t> health() const override {
+    std::map<std::string, std::int64_t> health;
+    for (int device = 0; device < num_devices_; ++device) nvml_.add_health(device, health);
+    return health;
+  }
+  std::vector<Case> cases(const std::string& kind, bool quick) const override {
+    assert(kind == "links");
+    static_cast<void>(kind);
+    std::vector<Case> cases;
+    for (int ranks = 2; ranks <= num_devices_; ranks *= 2)
+      for (Case& of : link_cases(ranks, kSmallestMessage, quick ? kLargestQuickMessage : kLargestMessage))
+        cases.push_back(std::move(of));
+    return cases;
+  }
+  Point measure(const Case& of) override {
+    const auto ranks = static_cast<int>(of.shape.at("ranks"));
+    if (!links_ || links_ranks_ != ranks) {
+      links_.reset();
+      links_ = std::make_unique<Links>(ranks, kLargestMessage, trace_);
+      links_ranks_ = ranks;
+    }
+    constexpr int kRepeats = 20;
+    return links_->measure(of, kRepeats);
+  }
+
+ private:
+  int num_devices_ = 0;
+  Nvml nvml_;
+  KernelTrace trace_;
+  std::unique_ptr<Links> links_;
+  int links_ranks_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Machine> open_machine() { return std::make_unique<Gpus>(); }
+
+}  // namespace msmoe::profiler
