@@ -60,14 +60,16 @@ class Nvml {
 
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
+int count_devices() {
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status != cudaSuccess || devices == 0)
+    throw kernels::DeviceError(fmt::format("this machine has no GPU to measure: {}", cudaGetErrorString(status)));
+  return devices;
+}
+
 class Gpus : public Machine {
  public:
-  Gpus() {
-    const cudaError_t status = cudaGetDeviceCount(&num_devices_);
-    if (status != cudaSuccess || num_devices_ == 0)
-      throw kernels::DeviceError(fmt::format("this machine has no GPU to measure: {}", cudaGetErrorString(status)));
-  }
-
   std::map<std::string, std::string> conditions() const override {
     cudaDeviceProp properties{};
     MSMOE_CHECK(cudaGetDeviceProperties(&properties, 0));
@@ -107,7 +109,7 @@ class Gpus : public Machine {
   }
 
  private:
-  int num_devices_ = 0;
+  int num_devices_ = count_devices();  // before the trace: without a GPU, that is what to say
   Nvml nvml_;
   KernelTrace trace_;
   std::unique_ptr<Links> links_;
