@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <tuple>
 
 #include "core/error.h"
 #include "core/text_file.h"
@@ -128,6 +130,9 @@ void PointFile::add(const Point& point) {
 std::vector<Point> PointFile::points() const {
   std::vector<Point> points;
   for (const auto& [key, point] : points_) points.push_back(point);
+  std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) {
+    return std::tie(a.of.what, a.of.shape) < std::tie(b.of.what, b.of.shape);
+  });
   return points;
 }
 

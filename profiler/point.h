@@ -48,7 +48,7 @@ class PointFile {
 
   const Point* find(const Case& of) const;  // nullptr: not measured yet
   void add(const Point& point);             // on disk when it returns
-  std::vector<Point> points() const;        // by key
+  std::vector<Point> points() const;        // by name, then by sizes
 
  private:
   void read(std::string_view text, const std::string& header);

@@ -71,8 +71,13 @@ struct Cupti {
   }
 };
 
-constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
-                                         CUPTI_ACTIVITY_KIND_MEMCPY2, CUPTI_ACTIVITY_KIND_MEMSET,
+// Tags hang on the records of API calls, so these have to be on, though nobody reads them.
+constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
+                                         CUPTI_ACTIVITY_KIND_MEMCPY,
+                                         CUPTI_ACTIVITY_KIND_MEMCPY2,
+                                         CUPTI_ACTIVITY_KIND_MEMSET,
+                                         CUPTI_ACTIVITY_KIND_RUNTIME,
+                                         CUPTI_ACTIVITY_KIND_DRIVER,
                                          CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION};
 constexpr std::size_t kBufferBytes = 8 << 20, kBufferAlignment = 8;
 
@@ -206,7 +211,7 @@ KernelTrace::Tag::~Tag() {
 
 std::vector<Activity> KernelTrace::collect() {
   const Cupti& cupti = Cupti::get();
-  cupti.check(cupti.flush_all(0), "cuptiActivityFlushAll");
+  cupti.check(cupti.flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED), "cuptiActivityFlushAll");
   auto [activities, dropped] = records().take();
   if (dropped > 0) throw TraceUnavailable(fmt::format("CUPTI dropped {} records: collect more often", dropped));
   std::stable_sort(activities.begin(), activities.end(),

@@ -212,7 +212,8 @@ Point Links::measure(const Case& of, int repeats) {
     lengths_ns.push_back(joined_ns(of_ranks));
   }
   if (lengths_ns.size() != static_cast<std::size_t>(repeats))
-    throw DeviceError(fmt::format("{}: {} of {} runs were traced", of.key(), lengths_ns.size(), repeats));
+    throw DeviceError(fmt::format("{}: {} of {} runs were traced, {} activities in all", of.key(), lengths_ns.size(),
+                                  repeats, activities.size()));
   std::sort(lengths_ns.begin(), lengths_ns.end());
   const auto at = [&](std::size_t quarter) {
     return Duration{1000 * lengths_ns[quarter * (lengths_ns.size() - 1) / 4]};
