@@ -59,7 +59,8 @@ struct Dequantize {
 };
 
 // out = sum of `parts` equal bf16 chunks that lie one after another, added in fp32 in order; out is fp32 or bf16. What
-// a reduce-scatter is with a bf16 wire and an fp32 sum. chunks: [parts * rows, columns], out: [rows, columns].
+// a reduce-scatter is with a bf16 wire and an fp32 sum. chunks: [parts * rows, columns], out: [rows, columns]. With
+// accumulate the finished sum is added to what is there.
 struct SumChunks {
   View chunks;
   View out;
