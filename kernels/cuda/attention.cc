@@ -67,7 +67,7 @@ struct Plan {
   std::size_t workspace_bytes = 0;
 };
 
-void require_good(const fe::error_t& status) {
+void require_good(fe::error_t status) {
   if (!status.is_good()) throw Unsupported(fmt::format("{}: cuDNN: {}", kName, status.get_message()));
 }
 
@@ -305,7 +305,7 @@ struct FusedAttention::State {
       operands[kLengths] = operands[kLengthsAgain] = workspace.tables.lengths;
     }
     check_cudnn(fe::detail::set_stream(handle, stream), "cudnnSetStream");
-    const auto status = plan_of(problem).graph->execute(handle, operands, workspace.cudnn);
+    auto status = plan_of(problem).graph->execute(handle, operands, workspace.cudnn);
     if (!status.is_good()) fail("cudnn_frontend execute", status.get_message().c_str(), __FILE__, __LINE__);
   }
 };

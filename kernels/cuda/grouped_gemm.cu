@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/grouped_gemm.h"
 
