@@ -3,6 +3,11 @@
 set(headers_folder ${PROJECT_SOURCE_DIR}/build/_deps)
 if(MSMOE_CUDA)
   enable_language(CUDA)
+  # CMake before 3.25.2 does not know that nvcc speaks C++20.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
   find_package(CUDAToolkit REQUIRED)
 else()
   find_package(CUDAToolkit QUIET)
