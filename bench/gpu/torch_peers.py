@@ -44,17 +44,18 @@ def measure(name, shape, work, unit, make, call):
     print(name, shape, file=sys.stderr, flush=True)
     line = {"name": name, "shape": shape}
     try:
-        copies = [make()]
-        while len(copies) < min(MOST_COPIES, max(2, PAST_L2 // max(bytes_of(copies[0]), 1) + 1)):
-            copies.append(make())
-        calls = math.ceil(FEWEST_CALLS / len(copies)) * len(copies)
-
-        def run_all():
-            for i in range(calls):
-                call(*copies[i % len(copies)])
-
         stream = torch.cuda.Stream()
+        # Gradients run on the stream that their forward pass ran on, so operands are made on it, too.
         with torch.cuda.stream(stream):
+            copies = [make()]
+            while len(copies) < min(MOST_COPIES, max(2, PAST_L2 // max(bytes_of(copies[0]), 1) + 1)):
+                copies.append(make())
+            calls = math.ceil(FEWEST_CALLS / len(copies)) * len(copies)
+
+            def run_all():
+                for i in range(calls):
+                    call(*copies[i % len(copies)])
+
             for _ in range(3):
                 run_all()
             stream.synchronize()

@@ -257,13 +257,17 @@ struct Workspace {
 };
 
 void load_cudnn() {
-  if (fe::cudnn_dlhandle != nullptr) return;
-  fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
-  if (fe::cudnn_dlhandle == nullptr) throw Unsupported(fmt::format("{}: no cuDNN: {}", kName, dlerror()));
-  // The frontend asks the loader for this by name only; where the path does not lead to it, the toolkit may.
-  if (dlopen("libcudart.so.13", RTLD_NOW | RTLD_LOCAL) == nullptr) {
-    dlopen("/usr/local/cuda/lib64/libcudart.so.13", RTLD_NOW | RTLD_LOCAL);
-  }
+  // Once, whichever thread comes first; after a failure the next call tries again.
+  static void* const library = [] {
+    void* const opened = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+    if (opened == nullptr) throw Unsupported(fmt::format("{}: no cuDNN: {}", kName, dlerror()));
+    // The frontend asks the loader for this by name only; where the path does not lead to it, the toolkit may.
+    if (dlopen("libcudart.so.13", RTLD_NOW | RTLD_LOCAL) == nullptr) {
+      dlopen("/usr/local/cuda/lib64/libcudart.so.13", RTLD_NOW | RTLD_LOCAL);
+    }
+    return fe::cudnn_dlhandle = opened;
+  }();
+  (void)library;
 }
 
 void check_cudnn(cudnnStatus_t status, const char* call) {

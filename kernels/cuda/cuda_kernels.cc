@@ -42,6 +42,10 @@ class CudaKernels : public Kernels {
       throw std::invalid_argument(fmt::format("{} needs {} bytes of workspace and was given {}", name_of(operation),
                                               needed, launch.workspace_bytes));
     }
+    if (needed > 0 && reinterpret_cast<std::uintptr_t>(launch.workspace) % kWorkspaceAlignment != 0) {
+      throw std::invalid_argument(fmt::format("{}: the workspace does not start at a multiple of {} bytes",
+                                              name_of(operation), kWorkspaceAlignment));
+    }
     const DeviceLaunch device{.stream = static_cast<cudaStream_t>(launch.stream),
                               .workspace = launch.workspace,
                               .workspace_bytes = launch.workspace_bytes,

@@ -47,6 +47,8 @@ void require(bool condition, const char* operation, const char* what);
 void require_matrix(const View& view, std::int64_t rows, std::int64_t columns, Element element, const char* operation,
                     const char* name);
 
+constexpr std::size_t kWorkspaceAlignment = 256;
+
 // Parts of a workspace, one after another, each where a tensor map may lie.
 class WorkspaceParts {
  public:
@@ -54,13 +56,12 @@ class WorkspaceParts {
   template <class T>
   T* take(std::size_t count) {
     T* part = reinterpret_cast<T*>(base_ + used_);
-    used_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    used_ += (count * sizeof(T) + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
     return part;
   }
   std::size_t used() const { return used_; }
 
  private:
-  static constexpr std::size_t kAlignment = 256;
   std::byte* base_;
   std::size_t used_ = 0;
 };
