@@ -1,7 +1,7 @@
 #include <cmath>
 #include <functional>
 
-#include "tests/gpu/matmul_test.h"
+#include "tests/gpu/gpu_test.h"
 
 namespace msmoe::kernels {
 namespace {
@@ -90,7 +90,7 @@ class PlainBf16 {
   HostResults results_;
 };
 
-class AttentionTest : public GpuMatmul {
+class AttentionTest : public GpuTest {
  protected:
   void compare(Case c) {
     AttentionShape& shape = c.shape;

@@ -1,9 +1,9 @@
-#include "tests/gpu/matmul_test.h"
+#include "tests/gpu/gpu_test.h"
 
 namespace msmoe::kernels {
 namespace {
 
-using DenseGemmTest = GpuMatmul;
+using DenseGemmTest = GpuTest;
 
 TEST_F(DenseGemmTest, EveryTransposeTypeAndAccumulation) {
   constexpr std::int64_t kM = 200, kN = 136, kK = 328;

@@ -1,6 +1,6 @@
 #include <numeric>
 
-#include "tests/gpu/matmul_test.h"
+#include "tests/gpu/gpu_test.h"
 
 namespace msmoe::kernels {
 namespace {
@@ -8,7 +8,7 @@ namespace {
 constexpr std::int64_t kOut = 328, kIn = 200;  // neither is whole tiles
 constexpr std::int64_t kBeyond = 37;           // rows after the last expert's
 
-class GroupedGemmTest : public GpuMatmul {
+class GroupedGemmTest : public GpuTest {
  protected:
   // Both sides' results of one pass, over random operands.
   void compare(GroupedPass pass, const std::vector<int>& counts, bool accumulate = false, int sms = 0) {

@@ -1,4 +1,4 @@
-// What tests of matrix products and attention share: random operands that bf16 holds exactly, the same on both sides,
+// What tests of kernels on GPUs share: random operands that bf16 holds exactly, the same on both sides,
 // and errors measured against what rounding to bf16 costs.
 #pragma once
 
@@ -100,7 +100,12 @@ inline void expect_close(const TwoSided& result, const std::vector<float>& refer
   EXPECT_LE(error, allowed + 1e-30);
 }
 
-class GpuMatmul : public testing::Test {
+inline void expect_equal_bits(TwoSided& result) {
+  const std::vector<float> device = result.download();
+  EXPECT_EQ(std::memcmp(device.data(), result.host().data(), device.size() * sizeof(float)), 0);
+}
+
+class GpuTest : public testing::Test {
  protected:
   void SetUp() override {
     int devices = 0;
@@ -116,6 +121,13 @@ class GpuMatmul : public testing::Test {
     gpu_->run(operation, {.workspace = workspace, .workspace_bytes = bytes});
     MSMOE_CHECK(cudaDeviceSynchronize());
     MSMOE_CHECK(cudaFree(workspace));
+  }
+
+  // make(view): the operation on the views that `view` picks of two-sided matrices; run on both sides.
+  template <class Make>
+  void run_on_both(const Make& make) {
+    run_on_gpu(make([](TwoSided& matrix) { return matrix.on_device(); }));
+    cpu_->run(make([](TwoSided& matrix) { return matrix.on_host(); }), {});
   }
 
   std::mt19937 random_{20240611};

@@ -1,0 +1,158 @@
+// What happens to single elements of a row: SwiGLU, sums, rotations.
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/libraries.h"
+
+namespace msmoe::kernels {
+namespace {
+
+using Bf16 = __nv_bfloat16;
+constexpr int kThreads = 256, kVector = 8, kBlocksPerSm = 8;
+
+__device__ inline float sigmoid(float x) { return 1.0F / (1.0F + __expf(-x)); }
+
+// One block of threads walks over vectors of 8; f is a multiple of 8, so none crosses a row.
+__global__ void __launch_bounds__(kThreads)
+    swiglu(const Bf16* gate_up, const float* gate_weights, Bf16* out, std::int64_t rows, int f) {
+  const std::int64_t vectors_per_row = f / kVector;
+  for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float weight = gate_weights == nullptr ? 1.0F : gate_weights[row];
+    const Bf16* gate = gate_up + row * 2 * f;
+#pragma unroll 2
+    for (std::int64_t vector = threadIdx.x; vector < vectors_per_row; vector += kThreads) {
+      const Vector8 g = Vector8::load(gate + vector * kVector), u = Vector8::load(gate + f + vector * kVector);
+      Vector8 result;
+#pragma unroll
+      for (int element = 0; element < kVector; ++element)
+        result.value[element] = weight * g.value[element] * sigmoid(g.value[element]) * u.value[element];
+      result.store(out + row * f + vector * kVector);
+    }
+  }
+}
+
+// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+__global__ void __launch_bounds__(kThreads)
+    swiglu_backward(const Bf16* gate_up, const float* gate_weights, const Bf16* out_gradient, Bf16* gate_up_gradient,
+                    float* gate_weight_gradient, Bf16* out, std::int64_t rows, int f) {
+  const std::int64_t vectors_per_row = f / kVector;
+  for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const float weight = gate_weights == nullptr ? 1.0F : gate_weights[row];
+    const std::int64_t start = row * 2 * f;
+    float dot = 0;
+    for (std::int64_t vector = threadIdx.x; vector < vectors_per_row; vector += kThreads) {
+      const std::int64_t column = vector * kVector;
+      const Vector8 g = Vector8::load(gate_up + start + column), u = Vector8::load(gate_up + start + f + column),
+                    d = Vector8::load(out_gradient + row * f + column);
+      Vector8 gate_gradient, up_gradient, again;
+#pragma unroll
+      for (int element = 0; element < kVector; ++element) {
+        const float gate = g.value[element], up = u.value[element], s = sigmoid(gate), silu = gate * s;
+        const float gradient = d.value[element] * weight;
+        gate_gradient.value[element] = gradient * up * s * (1 + gate * (1 - s));
+        up_gradient.value[element] = gradient * silu;
+        again.value[element] = weight * silu * up;
+        dot += d.value[element] * silu * up;
+      }
+      gate_gradient.store(gate_up_gradient + start + column);
+      up_gradient.store(gate_up_gradient + start + f + column);
+      if (out != nullptr) again.store(out + row * f + column);
+    }
+    if (gate_weight_gradient == nullptr) continue;
+    dot = block_sum(dot);
+    if (threadIdx.x == 0) gate_weight_gradient[row] = dot;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) add(const Bf16* a, const Bf16* b, Bf16* out, std::int64_t vectors) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t vector = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; vector < vectors; vector += stride) {
+    // out may be a or b.
+    const Vector8 x = Vector8::load_written(a + vector * kVector), y = Vector8::load_written(b + vector * kVector);
+    Vector8 sum;
+#pragma unroll
+    for (int element = 0; element < kVector; ++element) sum.value[element] = x.value[element] + y.value[element];
+    sum.store(out + vector * kVector);
+  }
+}
+
+// A thread a pair of columns; angles are computed once for all heads of a token.
+__global__ void __launch_bounds__(kThreads) rope(Bf16* vectors, const int* positions, std::int64_t tokens, int heads,
+                                                 int width, int rotated, double log2_base, float direction) {
+  const int half = rotated / 2;
+  for (std::int64_t token = blockIdx.x; token < tokens; token += gridDim.x) {
+    for (int index = static_cast<int>(threadIdx.x); index < half * heads; index += kThreads) {
+      const int pair = index % half, head = index / half;
+      // In double: at position 2^17 an angle in fp32 is off by hundredths.
+      const double angle = positions[token] * exp2(-log2_base * 2 * pair / rotated);
+      double sine, cosine;
+      sincos(angle, &sine, &cosine);
+      Bf16* first = vectors + (token * heads + head) * width + (width - rotated) + pair;
+      const float a = __bfloat162float(first[0]), b = __bfloat162float(first[half]);
+      const float c = static_cast<float>(cosine), s = direction * static_cast<float>(sine);
+      first[0] = __float2bfloat16_rn(a * c - b * s);
+      first[half] = __float2bfloat16_rn(a * s + b * c);
+    }
+  }
+}
+
+void require_weights(const View& view, std::int64_t rows, const char* operation) {
+  require(!view || (view.element == Element::kFp32 && view.size() == rows), operation,
+          "the gates' weights and their gradients are fp32, one for each row");
+}
+const float* weights_of(const View& view) { return view ? view.as<float>() : nullptr; }
+
+}  // namespace
+
+void launch(const SwiGlu& op, const DeviceLaunch& on) {
+  const std::int64_t rows = op.out.rows, f = op.out.columns;
+  require_matrix(op.out, rows, f, Element::kBf16, "swiglu", "out");
+  require_matrix(op.gate_up, rows, 2 * f, Element::kBf16, "swiglu", "gate_up");
+  require_weights(op.gate_weights, rows, "swiglu");
+  if (op.out.size() == 0) return;
+  swiglu<<<num_blocks(rows, 1, on.sms, 8 * kBlocksPerSm), kThreads, 0, on.stream>>>(
+      op.gate_up.as<Bf16>(), weights_of(op.gate_weights), op.out.as<Bf16>(), rows, static_cast<int>(f));
+  MSMOE_CHECK(cudaGetLastError());
+}
+
+void launch(const SwiGluBackward& op, const DeviceLaunch& on) {
+  const std::int64_t rows = op.out_gradient.rows, f = op.out_gradient.columns;
+  require_matrix(op.out_gradient, rows, f, Element::kBf16, "swiglu_backward", "out_gradient");
+  require_matrix(op.gate_up, rows, 2 * f, Element::kBf16, "swiglu_backward", "gate_up");
+  require_matrix(op.gate_up_gradient, rows, 2 * f, Element::kBf16, "swiglu_backward", "gate_up_gradient");
+  if (op.out) require_matrix(op.out, rows, f, Element::kBf16, "swiglu_backward", "out");
+  require_weights(op.gate_weights, rows, "swiglu_backward");
+  require_weights(op.gate_weight_gradient, rows, "swiglu_backward");
+  if (op.out_gradient.size() == 0) return;
+  swiglu_backward<<<num_blocks(rows, 1, on.sms, 8 * kBlocksPerSm), kThreads, 0, on.stream>>>(
+      op.gate_up.as<Bf16>(), weights_of(op.gate_weights), op.out_gradient.as<Bf16>(), op.gate_up_gradient.as<Bf16>(),
+      op.gate_weight_gradient ? op.gate_weight_gradient.as<float>() : nullptr, op.out ? op.out.as<Bf16>() : nullptr,
+      rows, static_cast<int>(f));
+  MSMOE_CHECK(cudaGetLastError());
+}
+
+void launch(const Add& op, const DeviceLaunch& on) {
+  for (const View& view : {op.a, op.b, op.out})
+    require_matrix(view, op.out.rows, op.out.columns, Element::kBf16, "add", "a, b or out");
+  if (op.out.size() == 0) return;
+  const std::int64_t vectors = op.out.size() / kVector;
+  add<<<num_blocks(vectors, kThreads, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(op.a.as<Bf16>(), op.b.as<Bf16>(),
+                                                                                       op.out.as<Bf16>(), vectors);
+  MSMOE_CHECK(cudaGetLastError());
+}
+
+void launch(const Rope& op, const DeviceLaunch& on) {
+  const std::int64_t tokens = op.vectors.rows;
+  require_matrix(op.vectors, tokens, op.vectors.columns, Element::kBf16, "rope", "vectors");
+  require(op.width > 0 && op.vectors.columns % op.width == 0, "rope", "columns are a multiple of the heads' width");
+  require(op.rotated >= 0 && op.rotated <= op.width && op.rotated % 2 == 0, "rope",
+          "rotated is even and at most the heads' width");
+  require(op.positions.element == Element::kInt32 && op.positions.size() == tokens, "rope",
+          "positions are int32, one for each token");
+  if (op.vectors.size() == 0 || op.rotated == 0) return;
+  rope<<<num_blocks(tokens, 1, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
+      op.vectors.as<Bf16>(), op.positions.as<int>(), tokens, static_cast<int>(op.vectors.columns / op.width),
+      static_cast<int>(op.width), static_cast<int>(op.rotated), std::log2(op.base), op.backward ? -1.0F : 1.0F);
+  MSMOE_CHECK(cudaGetLastError());
+}
+
+}  // namespace msmoe::kernels
