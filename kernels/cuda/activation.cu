@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) add(const Bf16* a, const Bf16* b, Bf
   }
 }
 
-// A thread a pair of columns; angles are computed once for all heads of a token.
+// A thread a pair of columns of one head.
 __global__ void __launch_bounds__(kThreads) rope(Bf16* vectors, const int* positions, std::int64_t tokens, int heads,
                                                  int width, int rotated, double log2_base, float direction) {
   const int half = rotated / 2;
