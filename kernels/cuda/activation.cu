@@ -99,7 +99,6 @@ void require_weights(const View& view, std::int64_t rows, const char* operation)
   require(!view || (view.element == Element::kFp32 && view.size() == rows), operation,
           "the gates' weights and their gradients are fp32, one for each row");
 }
-const float* weights_of(const View& view) { return view ? view.as<float>() : nullptr; }
 
 }  // namespace
 
@@ -110,7 +109,7 @@ void launch(const SwiGlu& op, const DeviceLaunch& on) {
   require_weights(op.gate_weights, rows, "swiglu");
   if (op.out.size() == 0) return;
   swiglu<<<num_blocks(rows, 1, on.sms, 8 * kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.gate_up.as<Bf16>(), weights_of(op.gate_weights), op.out.as<Bf16>(), rows, static_cast<int>(f));
+      op.gate_up.as<Bf16>(), optional_data<float>(op.gate_weights), op.out.as<Bf16>(), rows, static_cast<int>(f));
   MSMOE_CHECK(cudaGetLastError());
 }
 
@@ -124,9 +123,9 @@ void launch(const SwiGluBackward& op, const DeviceLaunch& on) {
   require_weights(op.gate_weight_gradient, rows, "swiglu_backward");
   if (op.out_gradient.size() == 0) return;
   swiglu_backward<<<num_blocks(rows, 1, on.sms, 8 * kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.gate_up.as<Bf16>(), weights_of(op.gate_weights), op.out_gradient.as<Bf16>(), op.gate_up_gradient.as<Bf16>(),
-      op.gate_weight_gradient ? op.gate_weight_gradient.as<float>() : nullptr, op.out ? op.out.as<Bf16>() : nullptr,
-      rows, static_cast<int>(f));
+      op.gate_up.as<Bf16>(), optional_data<float>(op.gate_weights), op.out_gradient.as<Bf16>(),
+      op.gate_up_gradient.as<Bf16>(), optional_data<float>(op.gate_weight_gradient), optional_data<Bf16>(op.out), rows,
+      static_cast<int>(f));
   MSMOE_CHECK(cudaGetLastError());
 }
 

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/view.h"
+
 namespace msmoe::kernels {
 
 inline constexpr int kWarp = 32;
@@ -84,6 +86,12 @@ __device__ inline float block_max(float value) {
   if (lane == 0) of_warps[warp] = value;
   __syncthreads();
   return warp_max(lane < static_cast<int>(blockDim.x) / kWarp ? of_warps[lane] : -INFINITY);
+}
+
+// The elements of a view that may be missing, or null.
+template <class T>
+T* optional_data(const View& view) {
+  return view ? view.as<T>() : nullptr;
 }
 
 // Blocks for `items` of work where one does items_per_block: no more than fill the device `waves` times; the rest is a

@@ -133,8 +133,8 @@ void launch(const RmsNorm& op, const DeviceLaunch& on) {
   with_vectors(width, "rms_norm", [&](auto vectors) {
     if (rows == 0) return;
     forward<decltype(vectors)::value><<<static_cast<unsigned>(rows), kThreads, 0, on.stream>>>(
-        op.input.as<Bf16>(), op.residual ? op.residual.as<Bf16>() : nullptr, op.weight.as<Bf16>(), op.out.as<Bf16>(),
-        op.sum ? op.sum.as<Bf16>() : nullptr, op.inverse_rms.as<float>(), static_cast<int>(width),
+        op.input.as<Bf16>(), optional_data<Bf16>(op.residual), op.weight.as<Bf16>(), op.out.as<Bf16>(),
+        optional_data<Bf16>(op.sum), op.inverse_rms.as<float>(), static_cast<int>(width),
         static_cast<float>(op.epsilon));
     MSMOE_CHECK(cudaGetLastError());
   });
@@ -154,10 +154,10 @@ void launch(const RmsNormBackward& op, const DeviceLaunch& on) {
     if (rows == 0) return;
     const unsigned blocks = norm_backward_blocks(rows, on.sms);
     auto* partial = static_cast<float*>(on.workspace);
-    backward<decltype(vectors)::value><<<blocks, kThreads, 0, on.stream>>>(
-        op.input.as<Bf16>(), op.weight.as<Bf16>(), op.inverse_rms.as<float>(), op.out_gradient.as<Bf16>(),
-        op.residual_gradient ? op.residual_gradient.as<Bf16>() : nullptr, op.input_gradient.as<Bf16>(), partial, rows,
-        static_cast<int>(width));
+    backward<decltype(vectors)::value>
+        <<<blocks, kThreads, 0, on.stream>>>(op.input.as<Bf16>(), op.weight.as<Bf16>(), op.inverse_rms.as<float>(),
+                                             op.out_gradient.as<Bf16>(), optional_data<Bf16>(op.residual_gradient),
+                                             op.input_gradient.as<Bf16>(), partial, rows, static_cast<int>(width));
     MSMOE_CHECK(cudaGetLastError());
     add_partials<<<static_cast<unsigned>((width + kThreads - 1) / kThreads), kThreads, 0, on.stream>>>(
         partial, op.weight_gradient.as<float>(), static_cast<int>(blocks), static_cast<int>(width));

@@ -132,7 +132,7 @@ void launch(const AdamW& op, const DeviceLaunch& on) {
                             static_cast<float>(op.epsilon),
                             static_cast<float>(1 / (1 - std::pow(op.beta1, step))),
                             static_cast<float>(1 / (1 - std::pow(op.beta2, step)))};
-  const float* scale = op.gradient_scale ? op.gradient_scale.as<float>() : nullptr;
+  const float* scale = optional_data<float>(op.gradient_scale);
   AdamTable table{};
   std::int64_t blocks = 0;
   const auto flush = [&] {

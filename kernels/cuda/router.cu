@@ -286,7 +286,7 @@ void launch(const Router& op, const DeviceLaunch& on) {
   auto* partial = static_cast<float*>(on.workspace);
   with_each(shape.experts, [&](auto each) {
     route<decltype(each)::value><<<blocks, kThreads, 0, on.stream>>>(
-        op.logits.as<float>(), op.bias ? op.bias.as<float>() : nullptr, op.scores.as<float>(), op.experts.as<int>(),
+        op.logits.as<float>(), optional_data<float>(op.bias), op.scores.as<float>(), op.experts.as<int>(),
         op.gates.as<float>(), op.counts.as<int>(), partial, shape);
   });
   MSMOE_CHECK(cudaGetLastError());

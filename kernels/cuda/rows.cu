@@ -86,7 +86,6 @@ void require_weights(const View& view, std::int64_t size, const char* operation)
 void require_rows(const View& view, const char* operation) {
   require_matrix(view, view.rows, view.columns, Element::kBf16, operation, "a matrix of rows");
 }
-const float* weights_of(const View& view) { return view ? view.as<float>() : nullptr; }
 
 }  // namespace
 
@@ -99,7 +98,7 @@ void launch(const GatherRows& op, const DeviceLaunch& on) {
   require_weights(op.weights, 0, "gather_rows");
   if (op.out.size() == 0) return;
   gather<<<num_blocks(op.out.rows, kWarps, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.in.as<Bf16>(), op.source_of.as<int>(), weights_of(op.weights), op.out.as<Bf16>(), op.out.rows,
+      op.in.as<Bf16>(), op.source_of.as<int>(), optional_data<float>(op.weights), op.out.as<Bf16>(), op.out.rows,
       static_cast<int>(op.out.columns), op.fan_out);
   MSMOE_CHECK(cudaGetLastError());
 }
@@ -113,7 +112,7 @@ void launch(const CombineRows& op, const DeviceLaunch& on) {
   require_weights(op.weights, op.row_of.size(), "combine_rows");
   if (op.out.size() == 0) return;
   combine<<<num_blocks(op.out.rows, kWarps, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.in.as<Bf16>(), op.row_of.as<int>(), weights_of(op.weights), op.out.as<Bf16>(), op.out.rows,
+      op.in.as<Bf16>(), op.row_of.as<int>(), optional_data<float>(op.weights), op.out.as<Bf16>(), op.out.rows,
       static_cast<int>(op.row_of.columns), static_cast<int>(op.out.columns));
   MSMOE_CHECK(cudaGetLastError());
 }

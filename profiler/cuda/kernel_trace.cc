@@ -1,7 +1,6 @@
 #include "profiler/cuda/kernel_trace.h"
 
 #include <cupti.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <nvtx3/nvToolsExt.h>
 
@@ -12,12 +11,13 @@
 #include <unordered_map>
 #include <utility>
 
+#include "profiler/cuda/library.h"
+
 namespace msmoe::profiler {
 namespace {
 
 // The functions of CUPTI that we call, looked up in its library.
 struct Cupti {
-  decltype(&cuptiGetVersion) get_version = nullptr;
   decltype(&cuptiGetResultString) result_string = nullptr;
   decltype(&cuptiActivityRegisterCallbacks) register_callbacks = nullptr;
   decltype(&cuptiActivityEnable) enable = nullptr;
@@ -45,19 +45,14 @@ struct Cupti {
 
  private:
   static Cupti open() {
-    void* library = nullptr;
-    for (const char* name : {"libcupti.so.13", "libcupti.so", "/usr/local/cuda/lib64/libcupti.so",
-                             "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so"})
-      if (library == nullptr) library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr)
-      throw TraceUnavailable("no CUPTI: libcupti.so is not found; add its folder to LD_LIBRARY_PATH");
+    const Library library({"libcupti.so.13", "libcupti.so", "/usr/local/cuda/lib64/libcupti.so",
+                           "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so"});
+    if (!library) throw TraceUnavailable("no CUPTI: libcupti.so is not found; add its folder to LD_LIBRARY_PATH");
     Cupti cupti;
     const auto look_up = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      if (function == nullptr)
+      if (!library.look_up(function, name))
         throw TraceUnavailable(fmt::format("this CUPTI has no {}: CUDA 12 or newer is needed", name));
     };
-    look_up(cupti.get_version, "cuptiGetVersion");
     look_up(cupti.result_string, "cuptiGetResultString");
     look_up(cupti.register_callbacks, "cuptiActivityRegisterCallbacks");
     look_up(cupti.enable, "cuptiActivityEnable");
@@ -184,7 +179,6 @@ bool trace_lives = false;
 KernelTrace::KernelTrace() {
   assert(!trace_lives);
   const Cupti& cupti = Cupti::get();
-  cupti.check(cupti.get_version(&version_), "cuptiGetVersion");
   cupti.check(cupti.register_callbacks(request_buffer, complete_buffer), "cuptiActivityRegisterCallbacks");
   for (const CUpti_ActivityKind kind : kKinds) cupti.check(cupti.enable(kind), "cuptiActivityEnable");
   trace_lives = true;
@@ -217,18 +211,6 @@ std::vector<Activity> KernelTrace::collect() {
   std::stable_sort(activities.begin(), activities.end(),
                    [](const Activity& a, const Activity& b) { return a.start_ns < b.start_ns; });
   return std::move(activities);
-}
-
-std::map<std::uint64_t, std::int64_t> span_ns_by_tag(const std::vector<Activity>& activities) {
-  std::map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> spans;
-  for (const Activity& activity : activities) {
-    const auto [at, is_first] = spans.try_emplace(activity.tag, activity.start_ns, activity.end_ns);
-    at->second.first = std::min(at->second.first, activity.start_ns);
-    at->second.second = std::max(at->second.second, activity.end_ns);
-  }
-  std::map<std::uint64_t, std::int64_t> lengths;
-  for (const auto& [tag, span] : spans) lengths[tag] = span.second - span.first;
-  return lengths;
 }
 
 }  // namespace msmoe::profiler

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -56,15 +55,6 @@ class KernelTrace {
   // What has ended since the last call, by start. REQUIRES that the devices are idle: synchronize them first.
   // Throws TraceUnavailable if records were dropped, as an incomplete trace is worse than none.
   std::vector<Activity> collect();
-
-  // As CUPTI counts: major * 1000000 + ..., to be noted beside what was measured.
-  std::uint32_t version() const { return version_; }
-
- private:
-  std::uint32_t version_ = 0;
 };
-
-// From the first start to the last end of each tag.
-std::map<std::uint64_t, std::int64_t> span_ns_by_tag(const std::vector<Activity>& activities);
 
 }  // namespace msmoe::profiler

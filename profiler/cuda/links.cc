@@ -1,6 +1,5 @@
 #include "profiler/cuda/links.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <nccl.h>
 
@@ -11,6 +10,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/kernels.h"
+#include "profiler/cuda/library.h"
 
 namespace msmoe::profiler {
 namespace {
@@ -18,7 +18,6 @@ namespace {
 using kernels::DeviceError;
 
 struct Nccl {
-  decltype(&ncclGetVersion) get_version = nullptr;
   decltype(&ncclGetErrorString) error_string = nullptr;
   decltype(&ncclCommInitAll) init_all = nullptr;
   decltype(&ncclCommDestroy) destroy = nullptr;
@@ -40,14 +39,12 @@ struct Nccl {
 
  private:
   static Nccl open() {
-    void* library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) throw DeviceError("no NCCL: libnccl.so.2 is not found; add its folder to LD_LIBRARY_PATH");
+    const Library library({"libnccl.so.2"});
+    if (!library) throw DeviceError("no NCCL: libnccl.so.2 is not found; add its folder to LD_LIBRARY_PATH");
     Nccl nccl;
     const auto look_up = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      if (function == nullptr) throw DeviceError(fmt::format("this NCCL has no {}", name));
+      if (!library.look_up(function, name)) throw DeviceError(fmt::format("this NCCL has no {}", name));
     };
-    look_up(nccl.get_version, "ncclGetVersion");
     look_up(nccl.error_string, "ncclGetErrorString");
     look_up(nccl.init_all, "ncclCommInitAll");
     look_up(nccl.destroy, "ncclCommDestroy");
@@ -219,12 +216,6 @@ Point Links::measure(const Case& of, int repeats) {
     return Duration{1000 * lengths_ns[quarter * (lengths_ns.size() - 1) / 4]};
   };
   return {of, at(2), at(3) - at(1), repeats};
-}
-
-std::string Links::nccl_version() const {
-  int version = 0;
-  Nccl::get().check(Nccl::get().get_version(&version), "ncclGetVersion");
-  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 std::vector<Case> link_cases(int ranks, Bytes smallest, Bytes largest) {

@@ -27,8 +27,6 @@ class Links {
   // The first run of a case is not counted. REQUIRES repeats >= 1, bytes a multiple of 2 * ranks up to `largest`.
   Point measure(const Case& of, int repeats);
 
-  std::string nccl_version() const;
-
  private:
   struct State;
   std::unique_ptr<State> state_;

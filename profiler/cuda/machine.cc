@@ -1,7 +1,6 @@
 #include "profiler/machine.h"
 
 #include <cuda_runtime_api.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "kernels/cuda/check.h"
 #include "kernels/kernels.h"
 #include "profiler/cuda/kernel_trace.h"
+#include "profiler/cuda/library.h"
 #include "profiler/cuda/links.h"
 
 namespace msmoe::profiler {
@@ -23,13 +23,11 @@ constexpr Bytes kLargestQuickMessage{256 * kMiB};
 class Nvml {
  public:
   Nvml() {
-    library_ = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library_ == nullptr) return;
-    look_up(init_, "nvmlInit_v2");
-    look_up(handle_by_bus_, "nvmlDeviceGetHandleByPciBusId_v2");
-    look_up(clock_, "nvmlDeviceGetClockInfo");
-    look_up(temperature_, "nvmlDeviceGetTemperature");
-    is_ready_ = init_ && handle_by_bus_ && clock_ && temperature_ && init_() == 0;
+    const Library library({"libnvidia-ml.so.1"});
+    is_ready_ = library && library.look_up(init_, "nvmlInit_v2") &&
+                library.look_up(handle_by_bus_, "nvmlDeviceGetHandleByPciBusId_v2") &&
+                library.look_up(clock_, "nvmlDeviceGetClockInfo") &&
+                library.look_up(temperature_, "nvmlDeviceGetTemperature") && init_() == 0;
   }
   // Adds nothing where NVML does not answer.
   void add_health(int device, std::map<std::string, std::int64_t>& health) const {
@@ -46,11 +44,6 @@ class Nvml {
   }
 
  private:
-  template <class Function>
-  void look_up(Function& function, const char* name) {
-    function = reinterpret_cast<Function>(dlsym(library_, name));
-  }
-  void* library_ = nullptr;
   int (*init_)() = nullptr;
   int (*handle_by_bus_)(const char*, void**) = nullptr;
   int (*clock_)(void*, int, unsigned*) = nullptr;
