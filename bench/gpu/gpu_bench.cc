@@ -17,8 +17,8 @@
 namespace {
 
 using namespace msmoe::kernels;
-using msmoe::bench::Arena;
 using msmoe::bench::median_seconds;
+using msmoe::profiler::Arena;
 using Make = std::function<Operation(Arena&)>;
 
 class Report {

@@ -4,29 +4,13 @@
 #include <cuda_runtime_api.h>
 
 #include <functional>
-#include <vector>
 
 #include "kernels/kernels.h"
+#include "profiler/cuda/arena.h"
 
 namespace msmoe::bench {
 
-// Device memory for one measurement, filled with random numbers.
-class Arena {
- public:
-  Arena() = default;
-  ~Arena();
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-
-  kernels::View take(std::int64_t rows, std::int64_t columns, kernels::Element element = kernels::Element::kBf16);
-  kernels::View take(const std::vector<std::int32_t>& values, std::int64_t rows = 1);
-  void* bytes(std::size_t count);
-  std::size_t taken() const { return taken_; }
-
- private:
-  std::vector<void*> blocks_;
-  std::size_t taken_ = 0;
-};
+using profiler::Arena;
 
 // Seconds of one call of run(copy, stream), the median of many replays. run is given the copies in turn, as many as it
 // takes for none of them to be still in L2.
