@@ -35,7 +35,7 @@ if(MSMOE_SANITIZE)
   target_compile_options(msmoe_flags INTERFACE -Wno-maybe-uninitialized)
 endif()
 if(MSMOE_WERROR AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\.")
-  target_compile_options(msmoe_flags INTERFACE -Werror)
+  target_compile_options(msmoe_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 
 # The library of one folder: all its .cc files but main.cc, and all its headers, which are included from the root of

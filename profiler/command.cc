@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/text_file.h"
 #include "core/version.h"
+#include "profiler/grids.h"
 #include "reports/progress.h"
 
 namespace msmoe::profiler {
@@ -36,18 +37,22 @@ std::string today() {
 Json to_json(const Point& point) {
   Json shape = Json::object();
   for (const auto& [name, size] : point.of.shape) shape[name] = size;
-  return {{"case", point.of.what},
-          {"shape", shape},
-          {"seconds", to_seconds(point.time)},
-          {"spread_seconds", to_seconds(point.spread)},
-          {"repeats", point.repeats}};
+  Json json = {{"case", point.of.what},
+               {"shape", shape},
+               {"seconds", to_seconds(point.time)},
+               {"spread_seconds", to_seconds(point.spread)},
+               {"repeats", point.repeats}};
+  if (point.alone.count() > 0) json["alone_seconds"] = to_seconds(point.alone);
+  if (!point.kernel.empty()) json["kernel"] = point.kernel;
+  return json;
 }
 
 void measure_all(Machine& machine, const std::vector<Case>& cases, PointFile& points) {
   reports::Progress progress(static_cast<std::int64_t>(cases.size()));
   for (const Case& of : cases) {
     progress.set_note(of.key());
-    if (points.find(of) == nullptr) points.add(machine.measure(of));
+    if (points.find(of) == nullptr)
+      for (const Point& point : machine.measure(of)) points.add(point);
     progress.advance();
   }
 }
@@ -61,7 +66,7 @@ int run(const Command& command, const std::function<std::unique_ptr<Machine>()>&
 
   std::vector<Case> cases;
   for (const std::string& kind : command.only.empty() ? case_kinds() : command.only)
-    for (Case& of : machine->cases(kind, command.quick)) cases.push_back(std::move(of));
+    for (Case& of : cases_of_kind(kind, machine->num_gpus(), command.quick)) cases.push_back(std::move(of));
 
   const std::string gathered = output + ".points";
   const auto before = machine->health();

@@ -17,13 +17,10 @@ class Machine {
   virtual std::map<std::string, std::string> conditions() const = 0;
   // What changes meanwhile: clocks in MHz, temperatures in degrees Celsius, by device.
   virtual std::map<std::string, std::int64_t> health() const = 0;
-  // Cases of one kind: "links".
-  virtual std::vector<Case> cases(const std::string& kind, bool quick) const = 0;
-  virtual Point measure(const Case& of) = 0;
+  virtual int num_gpus() const = 0;
+  // The point of the case comes last; of a pair, its partner's (profiler/grids.h) before.
+  virtual std::vector<Point> measure(const Case& of) = 0;
 };
-
-// The kinds that cases() knows, in the order in which they are measured.
-const std::vector<std::string>& case_kinds();
 
 // The GPUs of this machine. Throws a std::runtime_error of one line where there is none, where CUPTI or NCCL is missing
 // or refused, and in programs that were built without CUDA.

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/version.h"
 #include "profiler/command.h"
+#include "profiler/grids.h"
 #include "reports/tool.h"
 
 namespace {

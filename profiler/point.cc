@@ -56,6 +56,8 @@ std::string to_json_line(const Point& point) {
                {"time_ps", point.time.count()},
                {"spread_ps", point.spread.count()},
                {"repeats", point.repeats}};
+  if (point.alone.count() > 0) line["alone_ps"] = point.alone.count();
+  if (!point.kernel.empty()) line["kernel"] = point.kernel;
   return line.dump();
 }
 
@@ -69,7 +71,19 @@ std::optional<Point> parse_point(std::string_view text) {
       !shape->is_object())
     return std::nullopt;
   if (*time <= 0 || *spread < 0 || *repeats < 1 || *repeats > 1'000'000'000) return std::nullopt;
-  Point point{{what->get<std::string>(), {}}, Duration{*time}, Duration{*spread}, static_cast<int>(*repeats)};
+  Point point{.of = {what->get<std::string>(), {}},
+              .time = Duration{*time},
+              .spread = Duration{*spread},
+              .repeats = static_cast<int>(*repeats)};
+  if (line->contains("alone_ps")) {
+    const auto alone = whole_number(*line, "alone_ps");
+    if (!alone || *alone <= 0) return std::nullopt;
+    point.alone = Duration{*alone};
+  }
+  if (line->contains("kernel")) {
+    if (!line->at("kernel").is_string()) return std::nullopt;
+    point.kernel = line->at("kernel").get<std::string>();
+  }
   for (const auto& [name, size] : shape->items()) {
     if (!size.is_number_integer()) return std::nullopt;
     point.of.shape[name] = size.get<std::int64_t>();

@@ -30,6 +30,8 @@ struct Point {
   Duration time;    // the median over repeats
   Duration spread;  // between the quartiles
   int repeats = 0;
+  Duration alone{};    // of a side of a pair: without the other side; else 0
+  std::string kernel;  // the longest one that ran, as the compiler mangles it; empty where none did
 };
 
 std::string to_json_line(const Point& point);

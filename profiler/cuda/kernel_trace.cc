@@ -174,20 +174,27 @@ void CUPTIAPI complete_buffer(CUcontext context, std::uint32_t stream, std::uint
 
 bool trace_lives = false;
 
+void enable_all() {
+  const Cupti& cupti = Cupti::get();
+  for (const CUpti_ActivityKind kind : kKinds) cupti.check(cupti.enable(kind), "cuptiActivityEnable");
+}
+void disable_all() {
+  for (const CUpti_ActivityKind kind : kKinds) Cupti::get().disable(kind);
+}
+
 }  // namespace
 
 KernelTrace::KernelTrace() {
   assert(!trace_lives);
   const Cupti& cupti = Cupti::get();
   cupti.check(cupti.register_callbacks(request_buffer, complete_buffer), "cuptiActivityRegisterCallbacks");
-  for (const CUpti_ActivityKind kind : kKinds) cupti.check(cupti.enable(kind), "cuptiActivityEnable");
+  enable_all();
   trace_lives = true;
 }
 
 KernelTrace::~KernelTrace() {
-  const Cupti& cupti = Cupti::get();
-  for (const CUpti_ActivityKind kind : kKinds) cupti.disable(kind);
-  cupti.flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
+  disable_all();
+  Cupti::get().flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
   records().take();
   trace_lives = false;
 }
@@ -201,6 +208,11 @@ KernelTrace::Tag::~Tag() {
   nvtxRangePop();
   std::uint64_t last = 0;
   Cupti::get().pop_id(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last);
+}
+
+KernelTrace::Paused::Paused(KernelTrace&) { disable_all(); }
+KernelTrace::Paused::~Paused() {
+  for (const CUpti_ActivityKind kind : kKinds) Cupti::get().enable(kind);
 }
 
 std::vector<Activity> KernelTrace::collect() {

@@ -52,6 +52,15 @@ class KernelTrace {
     Tag& operator=(const Tag&) = delete;
   };
 
+  // Nothing is recorded, and nothing is slowed by recording, while one lives. REQUIRES: the devices are idle.
+  class Paused {
+   public:
+    explicit Paused(KernelTrace& trace);
+    ~Paused();
+    Paused(const Paused&) = delete;
+    Paused& operator=(const Paused&) = delete;
+  };
+
   // What has ended since the last call, by start. REQUIRES that the devices are idle: synchronize them first.
   // Throws TraceUnavailable if records were dropped, as an incomplete trace is worse than none.
   std::vector<Activity> collect();

@@ -11,6 +11,8 @@
 #include "kernels/cuda/check.h"
 #include "kernels/kernels.h"
 #include "profiler/cuda/library.h"
+#include "profiler/cuda/operator_timer.h"
+#include "profiler/cuda/push.h"
 
 namespace msmoe::profiler {
 namespace {
@@ -19,7 +21,8 @@ using kernels::DeviceError;
 
 struct Nccl {
   decltype(&ncclGetErrorString) error_string = nullptr;
-  decltype(&ncclCommInitAll) init_all = nullptr;
+  decltype(&ncclGetUniqueId) unique_id = nullptr;
+  decltype(&ncclCommInitRankConfig) init_rank = nullptr;
   decltype(&ncclCommDestroy) destroy = nullptr;
   decltype(&ncclGroupStart) group_start = nullptr;
   decltype(&ncclGroupEnd) group_end = nullptr;
@@ -46,7 +49,8 @@ struct Nccl {
       if (!library.look_up(function, name)) throw DeviceError(fmt::format("this NCCL has no {}", name));
     };
     look_up(nccl.error_string, "ncclGetErrorString");
-    look_up(nccl.init_all, "ncclCommInitAll");
+    look_up(nccl.unique_id, "ncclGetUniqueId");
+    look_up(nccl.init_rank, "ncclCommInitRankConfig");
     look_up(nccl.destroy, "ncclCommDestroy");
     look_up(nccl.group_start, "ncclGroupStart");
     look_up(nccl.group_end, "ncclGroupEnd");
@@ -61,9 +65,15 @@ struct Nccl {
 
 constexpr std::int64_t kElementBytes = 2;
 constexpr const char* kCopyEngine = "copy_engine";
-constexpr const char* kCollectives[] = {"all_gather", "reduce_scatter", "all_reduce", "all_to_all"};
+constexpr const char* kPush = "push";
 
-// From the last start to the last end over devices, one activity on each.
+std::int64_t ctas_of(const Case& of) {
+  const auto at = of.shape.find("ctas");
+  return at == of.shape.end() ? 0 : at->second;
+}
+
+}  // namespace
+
 std::int64_t joined_ns(const std::vector<const Activity*>& activities) {
   std::int64_t start = 0, end = 0;
   for (const Activity* activity : activities) {
@@ -73,16 +83,15 @@ std::int64_t joined_ns(const std::vector<const Activity*>& activities) {
   return end - start;
 }
 
-}  // namespace
-
 struct Links::State {
   struct Rank {
     cudaStream_t stream = nullptr;
     char* send = nullptr;
     char* receive = nullptr;
-    ncclComm_t communicator = nullptr;
   };
   std::vector<Rank> ranks;
+  std::map<std::int64_t, std::vector<ncclComm_t>>
+      communicators;  // by the blocks that they are held to; 0: NCCL's choice
   std::int64_t largest = 0;
   KernelTrace* trace = nullptr;
 
@@ -107,55 +116,79 @@ struct Links::State {
     }
   }
 
+  // A rank's communicator for each number of blocks, made when it is first asked for.
+  const std::vector<ncclComm_t>& communicators_of(std::int64_t ctas) {
+    auto& made = communicators[ctas];
+    if (!made.empty()) return made;
+    const Nccl& nccl = Nccl::get();
+    ncclUniqueId id;
+    nccl.check(nccl.unique_id(&id), "ncclGetUniqueId");
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    if (ctas > 0) config.minCTAs = config.maxCTAs = static_cast<int>(ctas);
+    std::vector<ncclComm_t> created(ranks.size());
+    nccl.check(nccl.group_start(), "ncclGroupStart");
+    for (int device = 0; device < size(); ++device) {
+      MSMOE_CHECK(cudaSetDevice(device));
+      nccl.check(nccl.init_rank(&created[static_cast<std::size_t>(device)], size(), id, device, &config),
+                 "ncclCommInitRankConfig");
+    }
+    nccl.check(nccl.group_end(), "ncclGroupEnd");
+    return made = std::move(created);
+  }
+
   ~State() {
+    for (const auto& [ctas, of_ranks] : communicators)
+      for (ncclComm_t communicator : of_ranks) Nccl::get().destroy(communicator);
     for (int device = 0; device < size(); ++device) {
       Rank& rank = ranks[static_cast<std::size_t>(device)];
       cudaSetDevice(device);
-      if (rank.communicator != nullptr) Nccl::get().destroy(rank.communicator);
       if (rank.stream != nullptr) cudaStreamDestroy(rank.stream);
       cudaFree(rank.send);
       cudaFree(rank.receive);
     }
   }
 
-  void launch(const std::string& what, std::int64_t bytes) {
-    if (what == kCopyEngine) return copy_to_next(bytes);
+  void launch(const Case& of) {
+    const std::int64_t bytes = of.shape.at("bytes");
+    if (of.what == kCopyEngine || of.what == kPush) return send_to_next(of, bytes);
+    const auto& of_ranks = communicators_of(ctas_of(of));
     const Nccl& nccl = Nccl::get();
     nccl.check(nccl.group_start(), "ncclGroupStart");
-    for (Rank& rank : ranks) launch(what, bytes, rank);
+    for (std::size_t rank = 0; rank < ranks.size(); ++rank) launch(of.what, bytes, ranks[rank], of_ranks[rank]);
     nccl.check(nccl.group_end(), "ncclGroupEnd");
   }
-  void launch(const std::string& what, std::int64_t bytes, Rank& rank) {
+  void launch(const std::string& what, std::int64_t bytes, Rank& rank, ncclComm_t communicator) {
     const Nccl& nccl = Nccl::get();
     const auto elements = static_cast<std::size_t>(bytes / kElementBytes);
     const std::size_t part = elements / ranks.size();
     if (what == "all_gather") {
-      nccl.check(nccl.all_gather(rank.send, rank.receive, part, ncclBfloat16, rank.communicator, rank.stream),
+      nccl.check(nccl.all_gather(rank.send, rank.receive, part, ncclBfloat16, communicator, rank.stream),
                  "ncclAllGather");
     } else if (what == "reduce_scatter") {
-      nccl.check(
-          nccl.reduce_scatter(rank.send, rank.receive, part, ncclBfloat16, ncclSum, rank.communicator, rank.stream),
-          "ncclReduceScatter");
+      nccl.check(nccl.reduce_scatter(rank.send, rank.receive, part, ncclBfloat16, ncclSum, communicator, rank.stream),
+                 "ncclReduceScatter");
     } else if (what == "all_reduce") {
-      nccl.check(
-          nccl.all_reduce(rank.send, rank.receive, elements, ncclBfloat16, ncclSum, rank.communicator, rank.stream),
-          "ncclAllReduce");
+      nccl.check(nccl.all_reduce(rank.send, rank.receive, elements, ncclBfloat16, ncclSum, communicator, rank.stream),
+                 "ncclAllReduce");
     } else {  // all_to_all, as dispatch with its uneven counts has to do it
       for (int peer = 0; peer < size(); ++peer) {
         const std::size_t offset = static_cast<std::size_t>(peer) * part * kElementBytes;
-        nccl.check(nccl.send(rank.send + offset, part, ncclBfloat16, peer, rank.communicator, rank.stream), "ncclSend");
-        nccl.check(nccl.recv(rank.receive + offset, part, ncclBfloat16, peer, rank.communicator, rank.stream),
-                   "ncclRecv");
+        nccl.check(nccl.send(rank.send + offset, part, ncclBfloat16, peer, communicator, rank.stream), "ncclSend");
+        nccl.check(nccl.recv(rank.receive + offset, part, ncclBfloat16, peer, communicator, rank.stream), "ncclRecv");
       }
     }
   }
-  void copy_to_next(std::int64_t bytes) {
+  void send_to_next(const Case& of, std::int64_t bytes) {
     for (int device = 0; device < size(); ++device) {
       const int peer = (device + 1) % size();
+      const Rank& from = ranks[static_cast<std::size_t>(device)];
+      char* to = ranks[static_cast<std::size_t>(peer)].receive;
       MSMOE_CHECK(cudaSetDevice(device));
-      MSMOE_CHECK(cudaMemcpyPeerAsync(ranks[static_cast<std::size_t>(peer)].receive, peer,
-                                      ranks[static_cast<std::size_t>(device)].send, device,
-                                      static_cast<std::size_t>(bytes), ranks[static_cast<std::size_t>(device)].stream));
+      if (of.what == kPush) {
+        launch_push(to, from.send, bytes, static_cast<int>(ctas_of(of)), from.stream);
+      } else {
+        MSMOE_CHECK(cudaMemcpyPeerAsync(to, peer, from.send, device, static_cast<std::size_t>(bytes), from.stream));
+      }
     }
   }
 
@@ -176,56 +209,45 @@ Links::Links(int ranks, Bytes largest, KernelTrace& trace) : state_(std::make_un
   state_->largest = static_cast<std::int64_t>(largest.count);
   state_->trace = &trace;
   for (int device = 0; device < ranks; ++device) state_->create(device);
-
-  const Nccl& nccl = Nccl::get();
-  std::vector<ncclComm_t> communicators(static_cast<std::size_t>(ranks));
-  nccl.check(nccl.init_all(communicators.data(), ranks, nullptr), "ncclCommInitAll");
-  for (std::size_t rank = 0; rank < communicators.size(); ++rank)
-    state_->ranks[rank].communicator = communicators[rank];
+  state_->communicators_of(0);
 }
 
 Links::~Links() = default;
 
+int Links::ranks() const { return state_->size(); }
+
+void Links::launch(const Case& of, std::uint64_t tag) {
+  if (tag == 0) return state_->launch(of);
+  const KernelTrace::Tag tagged(tag, of.what.c_str());
+  state_->launch(of);
+}
+
+void Links::synchronize() { state_->synchronize(); }
+
 Point Links::measure(const Case& of, int repeats) {
-  const std::int64_t bytes = of.shape.at("bytes");
-  assert(repeats >= 1 && bytes <= state_->largest && bytes % (kElementBytes * state_->size()) == 0);
-  state_->launch(of.what, bytes);
-  state_->synchronize();
+  assert(repeats >= 1 && of.shape.at("bytes") <= state_->largest);
+  launch(of, 0);
+  synchronize();
   state_->trace->collect();
   for (int repeat = 1; repeat <= repeats; ++repeat) {
-    const KernelTrace::Tag tag(static_cast<std::uint64_t>(repeat), of.what.c_str());
-    state_->launch(of.what, bytes);
-    state_->synchronize();
+    launch(of, static_cast<std::uint64_t>(repeat));
+    synchronize();
   }
   const std::vector<Activity> activities = state_->trace->collect();
   std::map<std::uint64_t, std::vector<const Activity*>> by_repeat;
   for (const Activity& activity : activities)
     if (activity.tag != 0) by_repeat[activity.tag].push_back(&activity);
-  std::vector<std::int64_t> lengths_ns;
+  std::vector<std::int64_t> lengths_ps;
   for (const auto& [repeat, of_ranks] : by_repeat) {
     if (of_ranks.size() != state_->ranks.size())
       throw DeviceError(
           fmt::format("{}: {} activities were traced for {} ranks", of.key(), of_ranks.size(), state_->ranks.size()));
-    lengths_ns.push_back(joined_ns(of_ranks));
+    lengths_ps.push_back(1000 * joined_ns(of_ranks));
   }
-  if (lengths_ns.size() != static_cast<std::size_t>(repeats))
-    throw DeviceError(fmt::format("{}: {} of {} runs were traced, {} activities in all", of.key(), lengths_ns.size(),
+  if (lengths_ps.size() != static_cast<std::size_t>(repeats))
+    throw DeviceError(fmt::format("{}: {} of {} runs were traced, {} activities in all", of.key(), lengths_ps.size(),
                                   repeats, activities.size()));
-  std::sort(lengths_ns.begin(), lengths_ns.end());
-  const auto at = [&](std::size_t quarter) {
-    return Duration{1000 * lengths_ns[quarter * (lengths_ns.size() - 1) / 4]};
-  };
-  return {of, at(2), at(3) - at(1), repeats};
-}
-
-std::vector<Case> link_cases(int ranks, Bytes smallest, Bytes largest) {
-  std::vector<Case> cases;
-  std::vector<std::string> names(std::begin(kCollectives), std::end(kCollectives));
-  names.emplace_back(kCopyEngine);
-  for (const std::string& name : names)
-    for (double bytes = smallest.count; bytes <= largest.count; bytes *= 4)
-      cases.push_back({name, {{"bytes", static_cast<std::int64_t>(bytes)}, {"ranks", ranks}}});
-  return cases;
+  return summarize(of, std::move(lengths_ps));
 }
 
 }  // namespace msmoe::profiler

@@ -4,19 +4,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cassert>
 
 #include "kernels/cuda/check.h"
 #include "kernels/kernels.h"
 #include "profiler/cuda/kernel_trace.h"
 #include "profiler/cuda/library.h"
 #include "profiler/cuda/links.h"
+#include "profiler/cuda/operator_timer.h"
+#include "profiler/cuda/pairs.h"
+#include "profiler/grids.h"
 
 namespace msmoe::profiler {
 namespace {
 
-constexpr Bytes kSmallestMessage{16 * kKiB}, kLargestMessage{1 * kGiB};
-constexpr Bytes kLargestQuickMessage{256 * kMiB};
+constexpr Bytes kLargestMessage{1 * kGiB};
 
 // Clocks and temperatures come from NVML, whose header is not part of the toolkit: these are the parts of its stable
 // interface that we call.
@@ -81,32 +82,32 @@ class Gpus : public Machine {
     for (int device = 0; device < num_devices_; ++device) nvml_.add_health(device, health);
     return health;
   }
-  std::vector<Case> cases(const std::string& kind, bool quick) const override {
-    assert(kind == "links");
-    static_cast<void>(kind);
-    std::vector<Case> cases;
-    for (int ranks = 2; ranks <= num_devices_; ranks *= 2)
-      for (Case& of : link_cases(ranks, kSmallestMessage, quick ? kLargestQuickMessage : kLargestMessage))
-        cases.push_back(std::move(of));
-    return cases;
-  }
-  Point measure(const Case& of) override {
-    const auto ranks = static_cast<int>(of.shape.at("ranks"));
-    if (!links_ || links_ranks_ != ranks) {
-      links_.reset();
-      links_ = std::make_unique<Links>(ranks, kLargestMessage, trace_);
-      links_ranks_ = ranks;
-    }
+  int num_gpus() const override { return num_devices_; }
+  std::vector<Point> measure(const Case& of) override {
+    MSMOE_CHECK(cudaSetDevice(0));
+    if (of.what == "launch") return {operators_.measure_launch(of)};
+    if (of.what == "layer") return {operators_.measure_layer(of)};
+    if (!of.shape.contains("ranks")) return {operators_.measure(of)};
+    open_links(static_cast<int>(of.shape.at("ranks")));
     constexpr int kRepeats = 20;
-    return links_->measure(of, kRepeats);
+    return is_pair(of) ? pairs_->measure(of) : std::vector<Point>{links_->measure(of, kRepeats)};
   }
 
  private:
+  void open_links(int ranks) {
+    if (links_ && links_->ranks() == ranks) return;
+    pairs_.reset();
+    links_.reset();
+    links_ = std::make_unique<Links>(ranks, kLargestMessage, trace_);
+    pairs_ = std::make_unique<Pairs>(*links_, trace_);
+  }
+
   int num_devices_ = count_devices();  // before the trace: without a GPU, that is what to say
   Nvml nvml_;
   KernelTrace trace_;
+  OperatorTimer operators_{trace_};
   std::unique_ptr<Links> links_;
-  int links_ranks_ = 0;
+  std::unique_ptr<Pairs> pairs_;
 };
 
 }  // namespace
