@@ -21,7 +21,8 @@ struct RouterShape {
 // logits: fp32 [tokens, experts]. bias: fp32 [1, experts] or null, added to the scores for choosing only (arXiv
 // 2408.15664).
 //   scores   fp32 [tokens, experts]: softmax or sigmoid of the logits
-//   experts  int32 [tokens, k], best first; of equals the lower number first
+//   experts  int32 [tokens, k], all different, best first; of equals the lower number first, and a score that is no
+//            number is as good as minus infinity
 //   gates    fp32 [tokens, k]
 //   counts   int32 [1, experts]: tokens for each, overwritten
 //   losses   fp32 [1, 2], overwritten, or null: the auxiliary loss  E / (k T) * sum_e counts_e * mean over tokens of

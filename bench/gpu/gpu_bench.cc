@@ -8,6 +8,7 @@
 #include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -85,7 +86,7 @@ void grouped_products(Report& report) {
     for (std::int64_t e = 0; e <= experts; ++e) starts[e] = static_cast<std::int32_t>(e * each);
     const std::string shape = fmt::format("E={} rows={} out={} in={}", experts, each, out, in);
     const double flops = 2.0 * rows * out * in;
-    const auto pass = [&, o = out, i = in, e = experts](GroupedPass which) {
+    const auto pass = [&, o = out, i = in, e = experts](GroupedPass which, bool accumulate = false) {
       return [=](Arena& arena) -> Operation {
         const bool forward = which == GroupedPass::kForward, gradient = which == GroupedPass::kWeightGradient;
         return GroupedGemm{.pass = which,
@@ -93,12 +94,13 @@ void grouped_products(Report& report) {
                            .weights = arena.take(gradient ? rows : e * o, i),
                            .out = gradient ? arena.take(e * o, i, Element::kFp32) : arena.take(rows, forward ? o : i),
                            .offsets = arena.take(starts),
-                           .accumulate = gradient};
+                           .accumulate = accumulate};
       };
     };
     report.compute("grouped_gemm forward", shape, flops, pass(GroupedPass::kForward));
     report.compute("grouped_gemm input gradient", shape, flops, pass(GroupedPass::kInputGradient));
     report.compute("grouped_gemm weight gradient", shape, flops, pass(GroupedPass::kWeightGradient));
+    report.compute("grouped_gemm weight gradient accumulated", shape, flops, pass(GroupedPass::kWeightGradient, true));
   }
 }
 
@@ -157,13 +159,16 @@ void attention(Report& report) {
 }
 
 constexpr std::int64_t kTokens = 16384, kWidth = 4096;
-constexpr double kBf16Bytes = 2, kFp32Bytes = 4;
+constexpr double kE4m3Bytes = 1, kBf16Bytes = 2, kFp32Bytes = 4;
+constexpr double kElements = static_cast<double>(kTokens * kWidth), kMatrix = kBf16Bytes * kElements;
+
+View take(Arena& arena) { return arena.take(kTokens, kWidth); }
+View take_fp32(Arena& arena) { return arena.take(kTokens, kWidth, Element::kFp32); }
+View take_e4m3(Arena& arena) { return {arena.bytes(kTokens * kWidth), kTokens, kWidth, Element::kE4m3}; }
 
 void rows(Report& report) {
   const std::string shape = fmt::format("tokens={} width={}", kTokens, kWidth);
-  constexpr double kMatrix = kBf16Bytes * kTokens * kWidth;
-  const auto take = [](Arena& arena) { return arena.take(kTokens, kWidth); };
-  report.memory("rms_norm", shape, 4 * kMatrix, [=](Arena& arena) -> Operation {
+  report.memory("rms_norm", shape, 4 * kMatrix, [](Arena& arena) -> Operation {
     return RmsNorm{.input = take(arena),
                    .residual = take(arena),
                    .weight = arena.take(1, kWidth),
@@ -171,79 +176,219 @@ void rows(Report& report) {
                    .sum = take(arena),
                    .inverse_rms = arena.take(1, kTokens, Element::kFp32)};
   });
-  report.memory("swi_glu", shape, 3 * kMatrix, [=](Arena& arena) -> Operation {
+  report.memory("rms_norm_backward", shape, 4 * kMatrix, [](Arena& arena) -> Operation {
+    return RmsNormBackward{.input = take(arena),
+                           .weight = arena.take(1, kWidth),
+                           .inverse_rms = arena.take(1, kTokens, Element::kFp32),
+                           .out_gradient = take(arena),
+                           .residual_gradient = take(arena),
+                           .input_gradient = take(arena),
+                           .weight_gradient = arena.take(1, kWidth, Element::kFp32)};
+  });
+  report.memory("swi_glu", shape, 3 * kMatrix, [](Arena& arena) -> Operation {
     return SwiGlu{.gate_up = arena.take(kTokens, 2 * kWidth),
                   .gate_weights = arena.take(1, kTokens, Element::kFp32),
                   .out = take(arena)};
   });
+  report.memory("swi_glu_backward", shape, 6 * kMatrix, [](Arena& arena) -> Operation {
+    return SwiGluBackward{.gate_up = arena.take(kTokens, 2 * kWidth),
+                          .gate_weights = arena.take(1, kTokens, Element::kFp32),
+                          .out_gradient = take(arena),
+                          .gate_up_gradient = arena.take(kTokens, 2 * kWidth),
+                          .gate_weight_gradient = arena.take(1, kTokens, Element::kFp32),
+                          .out = take(arena)};
+  });
+  report.memory("add", shape, 3 * kMatrix,
+                [](Arena& arena) -> Operation { return Add{.a = take(arena), .b = take(arena), .out = take(arena)}; });
+  std::vector<std::int32_t> positions(kTokens);
+  std::iota(positions.begin(), positions.end(), 0);
+  report.memory("rope", shape + " heads=32", 2 * kMatrix, [=](Arena& arena) -> Operation {
+    constexpr std::int64_t kHeadWidth = 128;
+    return Rope{.vectors = take(arena), .positions = arena.take(positions), .width = kHeadWidth, .rotated = kHeadWidth};
+  });
+}
+
+void optimizer(Report& report) {
+  const std::string shape = fmt::format("tokens={} width={}", kTokens, kWidth);
   constexpr double kAdamBytes = 7 * kFp32Bytes + kBf16Bytes;  // reads four, writes three and the parameter
-  report.memory("adam_w", shape, kAdamBytes * kTokens * kWidth, [=](Arena& arena) -> Operation {
-    const auto fp32 = [&] { return arena.take(kTokens, kWidth, Element::kFp32); };
-    View second_moment = fp32();
+  report.memory("adam_w", shape, kAdamBytes * kElements, [](Arena& arena) -> Operation {
+    View second_moment = take_fp32(arena);
     MSMOE_CHECK(cudaMemset(second_moment.data, 0, second_moment.bytes()));
     return AdamW{.tensors = {{.parameter = take(arena),
-                              .gradient = fp32(),
-                              .master = fp32(),
-                              .first_moment = fp32(),
+                              .gradient = take_fp32(arena),
+                              .master = take_fp32(arena),
+                              .first_moment = take_fp32(arena),
                               .second_moment = second_moment}},
                  .rate = 1e-4};
+  });
+  report.memory("squared_norm", shape, kFp32Bytes * kElements, [](Arena& arena) -> Operation {
+    return SquaredNorm{.tensors = {take_fp32(arena)}, .sum = arena.take(1, 1, Element::kFp32)};
+  });
+}
+
+void formats(Report& report) {
+  const std::string shape = fmt::format("tokens={} width={}", kTokens, kWidth);
+  report.memory("cast to bf16", shape, (kFp32Bytes + kBf16Bytes) * kElements,
+                [](Arena& arena) -> Operation { return Cast{.in = take_fp32(arena), .out = take(arena)}; });
+  report.memory("cast to fp32", shape, (kFp32Bytes + kBf16Bytes) * kElements,
+                [](Arena& arena) -> Operation { return Cast{.in = take(arena), .out = take_fp32(arena)}; });
+  constexpr std::int64_t kBlock = 128;  // of one scale
+  constexpr double kBytes = (kBf16Bytes + kE4m3Bytes + kFp32Bytes / kBlock) * kElements;
+  for (const ScaleBlocks blocks : {ScaleBlocks::kToken, ScaleBlocks::kChannel}) {
+    const bool by_token = blocks == ScaleBlocks::kToken;
+    const char* suffix = by_token ? " by token" : " by channel";
+    const auto take_scales = [=](Arena& arena) {
+      return by_token ? arena.take(kTokens, kWidth / kBlock, Element::kFp32)
+                      : arena.take(kTokens / kBlock, kWidth, Element::kFp32);
+    };
+    report.memory(std::string("quantize") + suffix, shape, kBytes, [=](Arena& arena) -> Operation {
+      return Quantize{.in = take(arena), .out = take_e4m3(arena), .scales = take_scales(arena), .blocks = blocks};
+    });
+    report.memory(std::string("dequantize") + suffix, shape, kBytes, [=](Arena& arena) -> Operation {
+      return Dequantize{.in = take_e4m3(arena), .scales = take_scales(arena), .out = take(arena), .blocks = blocks};
+    });
+  }
+  constexpr std::int64_t kParts = 8;
+  report.memory("sum_chunks", fmt::format("{} parts={}", shape, kParts), kMatrix + kFp32Bytes * kElements / kParts,
+                [](Arena& arena) -> Operation {
+                  return SumChunks{.chunks = take(arena), .out = arena.take(kTokens / kParts, kWidth, Element::kFp32)};
+                });
+}
+
+void vocabulary(Report& report) {
+  constexpr std::int64_t kEntries = 32768;
+  const std::string shape = fmt::format("tokens={} width={}", kTokens, kWidth);
+  std::mt19937 random(13);
+  std::vector<std::int32_t> ids(kTokens);
+  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % kEntries);
+  report.memory("embedding", shape, 2 * kMatrix, [=](Arena& arena) -> Operation {
+    return Embedding{.table = arena.take(kEntries, kWidth), .ids = arena.take(ids), .out = take(arena)};
+  });
+  report.memory("embedding_backward", shape, kMatrix + 2 * kFp32Bytes * kElements, [=](Arena& arena) -> Operation {
+    return EmbeddingBackward{.out_gradient = take(arena),
+                             .ids = arena.take(ids),
+                             .table_gradient = arena.take(kEntries, kWidth, Element::kFp32)};
+  });
+  const std::string loss_shape = fmt::format("tokens={} vocabulary={}", kTokens, kEntries);
+  constexpr double kLogits = kBf16Bytes * kTokens * kEntries;
+  const auto of_tokens = [](Arena& arena) { return arena.take(1, kTokens, Element::kFp32); };
+  report.memory("cross_entropy", loss_shape, kLogits, [=](Arena& arena) -> Operation {
+    return CrossEntropy{.logits = arena.take(kTokens, kEntries),
+                        .targets = arena.take(ids),
+                        .maximum = of_tokens(arena),
+                        .exp_sum = of_tokens(arena),
+                        .target_logit = of_tokens(arena)};
+  });
+  report.memory("cross_entropy_backward", loss_shape, 2 * kLogits, [=](Arena& arena) -> Operation {
+    return CrossEntropyBackward{.targets = arena.take(ids),
+                                .maximum = of_tokens(arena),
+                                .exp_sum = of_tokens(arena),
+                                .logits = arena.take(kTokens, kEntries)};
+  });
+}
+
+// A random choice of experts, and where it sends every assignment.
+struct Permutation {
+  std::int64_t experts;
+  int choices;
+  std::vector<std::int32_t> experts_of, source_of, row_of;
+
+  Permutation(std::int64_t num_experts, int k) : experts(num_experts), choices(k), row_of(kTokens * k) {
+    std::mt19937 random(11);
+    std::vector<std::vector<std::int32_t>> of_expert(num_experts);
+    for (std::int64_t token = 0; token < kTokens; ++token) {
+      std::set<std::int32_t> chosen;
+      while (chosen.size() < static_cast<std::size_t>(k)) chosen.insert(static_cast<int>(random() % num_experts));
+      for (const std::int32_t expert : chosen) {
+        of_expert[expert].push_back(static_cast<std::int32_t>(experts_of.size()));
+        experts_of.push_back(expert);
+      }
+    }
+    for (const auto& sources : of_expert) source_of.insert(source_of.end(), sources.begin(), sources.end());
+    for (std::size_t row = 0; row < source_of.size(); ++row) row_of[source_of[row]] = static_cast<std::int32_t>(row);
+  }
+  std::int64_t assignments() const { return kTokens * choices; }
+  std::string shape() const { return fmt::format("tokens={} width={} E={} k={}", kTokens, kWidth, experts, choices); }
+};
+
+void router(Report& report, const Permutation& of) {
+  const RouterShape shape{.top_k = of.choices};
+  const auto logits = [n = of.experts](Arena& arena) { return arena.take(kTokens, n, Element::kFp32); };
+  const auto gates = [k = of.choices](Arena& arena) { return arena.take(kTokens, k, Element::kFp32); };
+  report.memory("router", of.shape(), kFp32Bytes * (2.0 * kTokens * of.experts + 2.0 * of.assignments()),
+                [&](Arena& arena) -> Operation {
+                  return Router{.shape = shape,
+                                .logits = logits(arena),
+                                .scores = logits(arena),
+                                .experts = arena.take(kTokens, of.choices, Element::kInt32),
+                                .gates = gates(arena),
+                                .counts = arena.take(1, of.experts, Element::kInt32),
+                                .losses = arena.take(1, 2, Element::kFp32)};
+                });
+  report.memory("router_backward", of.shape(), kFp32Bytes * (3.0 * kTokens * of.experts + 2.0 * of.assignments()),
+                [&](Arena& arena) -> Operation {
+                  const std::vector<std::int32_t> counts(of.experts, static_cast<int>(of.assignments() / of.experts));
+                  return RouterBackward{.shape = shape,
+                                        .logits = logits(arena),
+                                        .scores = logits(arena),
+                                        .experts = arena.take(of.experts_of, kTokens),
+                                        .counts = arena.take(counts),
+                                        .gate_gradient = gates(arena),
+                                        .logit_gradient = logits(arena),
+                                        .aux_scale = 1e-2,
+                                        .z_scale = 1e-3};
+                });
+}
+
+void sorts(Report& report, const Permutation& of) {
+  const std::int64_t assignments = of.assignments();
+  report.memory("sort_by_expert", of.shape(), 3 * kFp32Bytes * assignments, [&](Arena& arena) -> Operation {
+    return SortByExpert{.experts = arena.take(of.experts_of, kTokens),
+                        .offsets = arena.take(1, of.experts + 1, Element::kInt32),
+                        .row_of = arena.take(kTokens, of.choices, Element::kInt32),
+                        .assignment_of = arena.take(1, assignments, Element::kInt32)};
+  });
+  constexpr std::int64_t kRanks = 8;
+  const std::int64_t here = of.experts / kRanks;
+  report.memory("sort_arrivals", fmt::format("{} ranks={}", of.shape(), kRanks), 2 * kFp32Bytes * assignments,
+                [&](Arena& arena) -> Operation {
+                  const std::vector<std::int32_t> counts(of.experts, static_cast<int>(assignments / of.experts));
+                  return SortArrivals{.counts = arena.take(counts, kRanks),
+                                      .offsets = arena.take(1, here + 1, Element::kInt32),
+                                      .source_of = arena.take(1, assignments, Element::kInt32),
+                                      .arrives_at = arena.take(1, assignments, Element::kInt32)};
+                });
+}
+
+void permuted_rows(Report& report, const Permutation& of) {
+  const std::int64_t assignments = of.assignments();
+  const auto gates = [k = of.choices](Arena& arena) { return arena.take(kTokens, k, Element::kFp32); };
+  const double moved = kBf16Bytes * kWidth * (kTokens + assignments);
+  report.memory("gather_rows", of.shape(), moved, [&](Arena& arena) -> Operation {
+    return GatherRows{.in = take(arena),
+                      .source_of = arena.take(of.source_of),
+                      .out = arena.take(assignments, kWidth),
+                      .fan_out = of.choices};
+  });
+  report.memory("combine_rows", of.shape(), moved, [&](Arena& arena) -> Operation {
+    return CombineRows{.in = arena.take(assignments, kWidth),
+                       .row_of = arena.take(of.row_of, kTokens),
+                       .weights = gates(arena),
+                       .out = take(arena)};
+  });
+  report.memory("combine_weight_gradient", of.shape(), moved, [&](Arena& arena) -> Operation {
+    return CombineWeightGradient{.in = arena.take(assignments, kWidth),
+                                 .row_of = arena.take(of.row_of, kTokens),
+                                 .out_gradient = take(arena),
+                                 .weight_gradient = gates(arena)};
   });
 }
 
 void routing(Report& report) {
-  struct Shape {
-    std::int64_t experts;
-    int k;
-  };
-  for (const auto& [experts, k] : {Shape{8, 2}, {256, 8}}) {
-    const std::string shape = fmt::format("tokens={} width={} E={} k={}", kTokens, kWidth, experts, k);
-    const RouterShape router{.top_k = k};
-    const std::int64_t n = experts, choices = k, assignments = kTokens * k;
-    report.memory("router", shape, kFp32Bytes * kTokens * (2 * n + 2 * choices), [=](Arena& arena) -> Operation {
-      return Router{.shape = router,
-                    .logits = arena.take(kTokens, n, Element::kFp32),
-                    .scores = arena.take(kTokens, n, Element::kFp32),
-                    .experts = arena.take(kTokens, choices, Element::kInt32),
-                    .gates = arena.take(kTokens, choices, Element::kFp32),
-                    .counts = arena.take(1, n, Element::kInt32),
-                    .losses = arena.take(1, 2, Element::kFp32)};
-    });
-
-    // Where a random choice of experts sends every assignment.
-    std::mt19937 random(11);
-    std::vector<std::vector<std::int32_t>> of_expert(n);
-    std::vector<std::int32_t> experts_of(assignments), source_of, row_of(assignments);
-    for (std::int64_t token = 0; token < kTokens; ++token) {
-      std::set<std::int32_t> chosen;
-      while (chosen.size() < static_cast<std::size_t>(choices)) chosen.insert(static_cast<int>(random() % n));
-      std::int64_t at = token * choices;
-      for (const std::int32_t expert : chosen) {
-        experts_of[at] = expert;
-        of_expert[expert].push_back(static_cast<std::int32_t>(at++));
-      }
-    }
-    for (const auto& sources : of_expert) source_of.insert(source_of.end(), sources.begin(), sources.end());
-    for (std::int64_t row = 0; row < assignments; ++row) row_of[source_of[row]] = static_cast<std::int32_t>(row);
-
-    report.memory("sort_by_expert", shape, 3 * kFp32Bytes * assignments, [=](Arena& arena) -> Operation {
-      return SortByExpert{.experts = arena.take(experts_of, kTokens),
-                          .offsets = arena.take(1, n + 1, Element::kInt32),
-                          .row_of = arena.take(kTokens, choices, Element::kInt32),
-                          .assignment_of = arena.take(1, assignments, Element::kInt32)};
-    });
-    const double moved = kBf16Bytes * kWidth * (kTokens + assignments);
-    report.memory("gather_rows", shape, moved, [=](Arena& arena) -> Operation {
-      return GatherRows{.in = arena.take(kTokens, kWidth),
-                        .source_of = arena.take(source_of),
-                        .out = arena.take(assignments, kWidth),
-                        .fan_out = static_cast<int>(choices)};
-    });
-    report.memory("combine_rows", shape, moved, [=](Arena& arena) -> Operation {
-      return CombineRows{.in = arena.take(assignments, kWidth),
-                         .row_of = arena.take(row_of, kTokens),
-                         .weights = arena.take(kTokens, choices, Element::kFp32),
-                         .out = arena.take(kTokens, kWidth)};
-    });
+  for (const Permutation& permutation : {Permutation(8, 2), Permutation(256, 8)}) {
+    router(report, permutation);
+    sorts(report, permutation);
+    permuted_rows(report, permutation);
   }
 }
 
@@ -254,6 +399,9 @@ int main() {
     Report report;
     report.copy_rate();
     rows(report);
+    optimizer(report);
+    formats(report);
+    vocabulary(report);
     routing(report);
     dense_product(report);
     attention(report);

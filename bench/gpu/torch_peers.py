@@ -157,6 +157,41 @@ def rows(tokens=16384, width=4096):
     memory("adam_w", shape, 30 * tokens * width, fp32_and_optimizer, step)
 
 
+def tokens_alone(tokens=16384, width=4096, heads=32, entries=32768):
+    shape = f"tokens={tokens} width={width}"
+    elements = tokens * width
+
+    def matrix():
+        return bf16(tokens, width)
+
+    memory("add", shape, 6 * elements, lambda: (matrix(), matrix(), matrix()), lambda a, b, c: torch.add(a, b, out=c))
+    memory("cast to bf16", shape, 6 * elements, lambda: (matrix().float(),), lambda x: x.bfloat16())
+    memory("cast to fp32", shape, 6 * elements, lambda: (matrix(),), lambda x: x.float())
+
+    def angles():
+        half = width // heads // 2
+        rates = 10000.0 ** (-torch.arange(half, device="cuda") / half)
+        angle = torch.arange(tokens, device="cuda")[:, None] * rates
+        return angle.cos().repeat(1, 2)[:, None].bfloat16(), angle.sin().repeat(1, 2)[:, None].bfloat16()
+
+    # As Hugging Face's models do it.
+    def rotate(x, cosine, sine):
+        first, second = x.chunk(2, dim=-1)
+        return x * cosine + torch.cat((-second, first), dim=-1) * sine
+
+    memory("rope", f"{shape} heads={heads}", 4 * elements, lambda: (matrix().view(tokens, heads, -1), *angles()), rotate)
+
+    def ids():
+        return torch.randint(entries, (tokens,), device="cuda")
+
+    memory("embedding", shape, 4 * elements, lambda: (bf16(entries, width), ids()), lambda w, i: F.embedding(i, w))
+    memory("embedding_backward", shape, 10 * elements,
+           lambda: (torch.zeros(entries, width, device="cuda"), ids(), matrix().float()),
+           lambda w, i, g: w.index_add_(0, i, g))
+    memory("cross_entropy", f"tokens={tokens} vocabulary={entries}", 2 * tokens * entries,
+           lambda: (bf16(tokens, entries), ids()), lambda x, i: F.cross_entropy(x, i, reduction="none"))
+
+
 def routing(tokens=16384, width=4096):
     for experts, k in [(8, 2), (256, 8)]:
         shape = f"tokens={tokens} width={width} E={experts} k={k}"
@@ -199,6 +234,7 @@ def main():
 
     measure("copy", "1 GiB", 2 * (1 << 30) / 1e9, "GB/s", lambda: (block(), block()), lambda a, b: b.copy_(a))
     rows()
+    tokens_alone()
     routing()
     compute("gemm", "8192^3", 2 * 8192**3, lambda: (bf16(8192, 8192), bf16(8192, 8192)), lambda a, b: a @ b.t())
     attention()

@@ -25,36 +25,47 @@ std::span<float> span_of(const View& view, std::int64_t index) {
   return {row(view, index), static_cast<std::size_t>(view.columns)};
 }
 
-// The numbers 0, 1, ... of the `count` largest, best first; of equals the lower number first.
-std::vector<std::int64_t> best_of(const std::vector<float>& values, std::int64_t count) {
-  std::vector<std::int64_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0);
+float number_or_lowest(float value) { return std::isnan(value) ? -std::numeric_limits<float>::infinity() : value; }
+
+// The `count` of these candidates with the largest values, best first; of equals the lower number first. Candidates
+// come in order, and no value is NaN.
+std::vector<std::int64_t> best_of(const std::vector<float>& values, std::vector<std::int64_t> candidates, int count) {
   const auto at = [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; };
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return at(a) > at(b); });
-  order.resize(static_cast<std::size_t>(count));
-  return order;
+  std::stable_sort(candidates.begin(), candidates.end(), [&](std::int64_t a, std::int64_t b) { return at(a) > at(b); });
+  candidates.resize(static_cast<std::size_t>(count));
+  return candidates;
+}
+
+std::vector<std::int64_t> numbers_below(std::size_t count) {
+  std::vector<std::int64_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+// The experts of the best groups, in order.
+std::vector<std::int64_t> candidates_of(const RouterShape& shape, const std::vector<float>& values) {
+  std::vector<std::int64_t> candidates = numbers_below(values.size());
+  if (shape.top_groups == shape.groups) return candidates;
+  const std::size_t size = values.size() / static_cast<std::size_t>(shape.groups);
+  const std::size_t counted = shape.scoring == Scoring::kSigmoid ? std::min<std::size_t>(2, size) : 1;
+  std::vector<float> group_values;
+  for (std::size_t first = 0; first < values.size(); first += size) {
+    std::vector<float> group(values.begin() + static_cast<std::ptrdiff_t>(first),
+                             values.begin() + static_cast<std::ptrdiff_t>(first + size));
+    const auto end = group.begin() + static_cast<std::ptrdiff_t>(counted);
+    std::partial_sort(group.begin(), end, group.end(), std::greater<>());
+    group_values.push_back(number_or_lowest(std::accumulate(group.begin(), end, 0.0F)));
+  }
+  const auto best = best_of(group_values, numbers_below(group_values.size()), shape.top_groups);
+  std::erase_if(candidates, [&](std::int64_t expert) {
+    return std::find(best.begin(), best.end(), expert / static_cast<std::int64_t>(size)) == best.end();
+  });
+  return candidates;
 }
 
 std::vector<std::int64_t> choose(const RouterShape& shape, std::vector<float> values) {
-  if (shape.top_groups < shape.groups) {
-    const std::size_t size = values.size() / static_cast<std::size_t>(shape.groups);
-    const std::size_t counted = shape.scoring == Scoring::kSigmoid ? std::min<std::size_t>(2, size) : 1;
-    std::vector<float> group_values;
-    for (std::size_t first = 0; first < values.size(); first += size) {
-      std::vector<float> group(values.begin() + static_cast<std::ptrdiff_t>(first),
-                               values.begin() + static_cast<std::ptrdiff_t>(first + size));
-      std::partial_sort(group.begin(), group.begin() + static_cast<std::ptrdiff_t>(counted), group.end(),
-                        std::greater<>());
-      group_values.push_back(
-          std::accumulate(group.begin(), group.begin() + static_cast<std::ptrdiff_t>(counted), 0.0F));
-    }
-    std::vector<bool> allowed(static_cast<std::size_t>(shape.groups), false);
-    for (const std::int64_t group : best_of(group_values, shape.top_groups))
-      allowed[static_cast<std::size_t>(group)] = true;
-    for (std::size_t expert = 0; expert < values.size(); ++expert)
-      if (!allowed[expert / size]) values[expert] = -std::numeric_limits<float>::infinity();
-  }
-  return best_of(values, shape.top_k);
+  std::transform(values.begin(), values.end(), values.begin(), number_or_lowest);
+  return best_of(values, candidates_of(shape, values), shape.top_k);
 }
 
 void check_shape(const RouterShape& shape, std::int64_t experts, const Check& check) {

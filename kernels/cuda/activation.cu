@@ -1,13 +1,15 @@
 // What happens to single elements of a row: SwiGLU, sums, rotations.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 
 namespace msmoe::kernels {
 namespace {
 
 using Bf16 = __nv_bfloat16;
 constexpr int kThreads = 256, kVector = 8, kBlocksPerSm = 8;
+constexpr std::int64_t kMostRotated = 4096;  // its table fits in shared memory
 
 __device__ inline float sigmoid(float x) { return 1.0F / (1.0F + __expf(-x)); }
 
@@ -75,23 +77,50 @@ __global__ void __launch_bounds__(kThreads) add(const Bf16* a, const Bf16* b, Bf
   }
 }
 
-// A thread a pair of columns of one head.
-__global__ void __launch_bounds__(kThreads) rope(Bf16* vectors, const int* positions, std::int64_t tokens, int heads,
-                                                 int width, int rotated, double log2_base, float direction) {
-  const int half = rotated / 2;
-  for (std::int64_t token = blockIdx.x; token < tokens; token += gridDim.x) {
-    for (int index = static_cast<int>(threadIdx.x); index < half * heads; index += kThreads) {
-      const int pair = index % half, head = index / half;
-      // In double: at position 2^17 an angle in fp32 is off by hundredths.
-      const double angle = positions[token] * exp2(-log2_base * 2 * pair / rotated);
-      double sine, cosine;
-      sincos(angle, &sine, &cosine);
-      Bf16* first = vectors + (token * heads + head) * width + (width - rotated) + pair;
-      const float a = __bfloat162float(first[0]), b = __bfloat162float(first[half]);
-      const float c = static_cast<float>(cosine), s = direction * static_cast<float>(sine);
-      first[0] = __float2bfloat16_rn(a * c - b * s);
-      first[half] = __float2bfloat16_rn(a * s + b * c);
+// Of every head: which columns turn, and by how much at each position.
+struct Rotation {
+  int heads, width, half;
+  double log2_base;
+  float direction;
+};
+
+// A block takes as many tokens at a time as give each thread two vectors, those of columns that turn together. What
+// they turn by, cosine and sine, is the same for all heads of a token: table [tokens at a time, 8, half / 8], so that
+// neighbours read neighbours.
+__global__ void __launch_bounds__(kThreads)
+    rope(Bf16* vectors, const int* positions, std::int64_t tokens, int tokens_at_a_time, const Rotation by) {
+  extern __shared__ float2 table[];
+  const int vectors_per_head = by.half / kVector, vectors_per_token = by.heads * vectors_per_head;
+  const std::int64_t stride = std::int64_t{gridDim.x} * tokens_at_a_time;
+  for (std::int64_t first = std::int64_t{blockIdx.x} * tokens_at_a_time; first < tokens; first += stride) {
+    const int here = static_cast<int>(min(std::int64_t{tokens_at_a_time}, tokens - first));
+    for (int entry = static_cast<int>(threadIdx.x); entry < here * by.half; entry += kThreads) {
+      const int slot = entry % by.half, pair = slot % vectors_per_head * kVector + slot / vectors_per_head;
+      // Whole turns are dropped in double: at position 2^17 an angle in fp32 is off by hundredths.
+      constexpr double kTurnsPerRadian = 0.15915494309189535;
+      const double turns = positions[first + entry / by.half] * kTurnsPerRadian * exp2(-by.log2_base * pair / by.half);
+      float sine, cosine;
+      sincospif(2 * static_cast<float>(turns - rint(turns)), &sine, &cosine);
+      table[entry] = {cosine, by.direction * sine};
     }
+    __syncthreads();
+    for (int index = static_cast<int>(threadIdx.x); index < here * vectors_per_token; index += kThreads) {
+      const int token = index / vectors_per_token, of_token = index % vectors_per_token;
+      const int head = of_token / vectors_per_head, vector = of_token % vectors_per_head;
+      Bf16* at = vectors + ((first + token) * by.heads + head + 1) * by.width - 2 * by.half + vector * kVector;
+      Vector8 a = Vector8::load_written(at), b = Vector8::load_written(at + by.half);
+      const float2* turns = table + token * by.half + vector;
+#pragma unroll
+      for (int element = 0; element < kVector; ++element) {
+        const auto [cosine, sine] = turns[element * vectors_per_head];
+        const float x = a.value[element], y = b.value[element];
+        a.value[element] = x * cosine - y * sine;
+        b.value[element] = x * sine + y * cosine;
+      }
+      a.store(at);
+      b.store(at + by.half);
+    }
+    __syncthreads();
   }
 }
 
@@ -142,15 +171,22 @@ void launch(const Add& op, const DeviceLaunch& on) {
 void launch(const Rope& op, const DeviceLaunch& on) {
   const std::int64_t tokens = op.vectors.rows;
   require_matrix(op.vectors, tokens, op.vectors.columns, Element::kBf16, "rope", "vectors");
-  require(op.width > 0 && op.vectors.columns % op.width == 0, "rope", "columns are a multiple of the heads' width");
-  require(op.rotated >= 0 && op.rotated <= op.width && op.rotated % 2 == 0, "rope",
-          "rotated is even and at most the heads' width");
+  require(op.width > 0 && op.vectors.columns % op.width == 0 && op.width % kVector == 0, "rope",
+          "columns are a multiple of the heads' width, which is one of 8");
+  require(op.rotated >= 0 && op.rotated <= std::min(op.width, kMostRotated) && op.rotated % (2 * kVector) == 0, "rope",
+          "rotated is a multiple of 16, at most the heads' width and at most 4096");
   require(op.positions.element == Element::kInt32 && op.positions.size() == tokens, "rope",
           "positions are int32, one for each token");
   if (op.vectors.size() == 0 || op.rotated == 0) return;
-  rope<<<num_blocks(tokens, 1, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.vectors.as<Bf16>(), op.positions.as<int>(), tokens, static_cast<int>(op.vectors.columns / op.width),
-      static_cast<int>(op.width), static_cast<int>(op.rotated), std::log2(op.base), op.backward ? -1.0F : 1.0F);
+  const Rotation by{.heads = static_cast<int>(op.vectors.columns / op.width),
+                    .width = static_cast<int>(op.width),
+                    .half = static_cast<int>(op.rotated / 2),
+                    .log2_base = std::log2(op.base),
+                    .direction = op.backward ? -1.0F : 1.0F};
+  const int tokens_at_a_time = std::max(1, kThreads / (by.heads * by.half / kVector));
+  rope<<<num_blocks(tokens, tokens_at_a_time, on.sms, kBlocksPerSm), kThreads,
+         static_cast<std::size_t>(tokens_at_a_time) * by.half * sizeof(float2), on.stream>>>(
+      op.vectors.as<Bf16>(), op.positions.as<int>(), tokens, tokens_at_a_time, by);
   MSMOE_CHECK(cudaGetLastError());
 }
 

@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention_tables.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/libraries.h"
+#include "kernels/cuda/requirements.h"
 
 // The frontend looks up cuDNN's functions in this library.
 namespace cudnn_frontend {

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/libraries.h"
+#include "kernels/cuda/requirements.h"
 
 namespace msmoe::kernels {
 

@@ -40,13 +40,28 @@ struct Vector8 {
     reinterpret_cast<float4*>(result.value)[1] = __ldg(reinterpret_cast<const float4*>(from) + 1);
     return result;
   }
-  __device__ void store(__nv_bfloat16* to) const {
+  __device__ static Vector8 load_written(const float* from) {
+    Vector8 result;
+    reinterpret_cast<float4*>(result.value)[0] = reinterpret_cast<const float4*>(from)[0];
+    reinterpret_cast<float4*>(result.value)[1] = reinterpret_cast<const float4*>(from)[1];
+    return result;
+  }
+  __device__ Vector8 times(float factor) const {
+    Vector8 result;
+#pragma unroll
+    for (int element = 0; element < 8; ++element) result.value[element] = value[element] * factor;
+    return result;
+  }
+  __device__ uint4 as_bf16() const {
     uint4 raw;
     auto* pairs = reinterpret_cast<__nv_bfloat162*>(&raw);
 #pragma unroll
     for (int pair = 0; pair < 4; ++pair) pairs[pair] = __floats2bfloat162_rn(value[2 * pair], value[2 * pair + 1]);
-    *reinterpret_cast<uint4*>(to) = raw;
+    return raw;
   }
+  __device__ void store(__nv_bfloat16* to) const { *reinterpret_cast<uint4*>(to) = as_bf16(); }
+  // For what nobody reads soon: it should not push out of L2 what is read again.
+  __device__ void stream(__nv_bfloat16* to) const { __stcs(reinterpret_cast<uint4*>(to), as_bf16()); }
   __device__ void store(float* to) const {
     reinterpret_cast<float4*>(to)[0] = reinterpret_cast<const float4*>(value)[0];
     reinterpret_cast<float4*>(to)[1] = reinterpret_cast<const float4*>(value)[1];
@@ -65,27 +80,23 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
-// The sum over the block, in every thread; the order of its terms is fixed. Threads: a multiple of 32. May be called
-// again at once.
-__device__ inline float block_sum(float value) {
+// of_warp's reduction over the whole block, in every thread; the order of its terms is fixed. Threads: a multiple
+// of 32. May be called again at once.
+template <class OfWarp>
+__device__ inline float block_reduction(float value, float neutral, const OfWarp& of_warp) {
   __shared__ float of_warps[kWarp];
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  value = warp_sum(value);
+  value = of_warp(value);
   __syncthreads();
   if (lane == 0) of_warps[warp] = value;
   __syncthreads();
-  return warp_sum(lane < static_cast<int>(blockDim.x) / kWarp ? of_warps[lane] : 0.0F);
+  return of_warp(lane < static_cast<int>(blockDim.x) / kWarp ? of_warps[lane] : neutral);
 }
-
-// The same for the largest.
+__device__ inline float block_sum(float value) {
+  return block_reduction(value, 0.0F, [](float of_thread) { return warp_sum(of_thread); });
+}
 __device__ inline float block_max(float value) {
-  __shared__ float of_warps[kWarp];
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
-  value = warp_max(value);
-  __syncthreads();
-  if (lane == 0) of_warps[warp] = value;
-  __syncthreads();
-  return warp_max(lane < static_cast<int>(blockDim.x) / kWarp ? of_warps[lane] : -INFINITY);
+  return block_reduction(value, -INFINITY, [](float of_thread) { return warp_max(of_thread); });
 }
 
 // The elements of a view that may be missing, or null.

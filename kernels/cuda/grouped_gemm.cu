@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/grouped_gemm.h"
+#include "kernels/cuda/requirements.h"
 
 namespace msmoe::kernels {
 

@@ -41,12 +41,6 @@ class FusedAttention {
 std::size_t grouped_gemm_workspace_bytes(const GroupedGemm& operation, int sms);
 void grouped_gemm(const GroupedGemm& operation, const DeviceLaunch& launch);
 
-// What every library asks of its operands: elements of this type, in rows that TMA can address, and as many of them as
-// the operation says. Throws Unsupported.
-void require(bool condition, const char* operation, const char* what);
-void require_matrix(const View& view, std::int64_t rows, std::int64_t columns, Element element, const char* operation,
-                    const char* name);
-
 constexpr std::size_t kWorkspaceAlignment = 256;
 
 // Parts of a workspace, one after another, each where a tensor map may lie.

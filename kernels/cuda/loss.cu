@@ -1,7 +1,8 @@
 // Embedding and cross-entropy: the two ends of the model, where rows meet the vocabulary.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 
 namespace msmoe::kernels {
 namespace {
@@ -31,9 +32,9 @@ __global__ void __launch_bounds__(kThreads)
     if (entry < 0 || entry >= entries) continue;
     for (int column = static_cast<int>(threadIdx.x) * kVector; column < width; column += kThreads * kVector) {
       const Vector8 values = Vector8::load(out_gradient + token * width + column);
-#pragma unroll
-      for (int element = 0; element < kVector; ++element)
-        atomicAdd(table_gradient + entry * width + column + element, values.value[element]);
+      auto* to = reinterpret_cast<float4*>(table_gradient + entry * width + column);
+      atomicAdd(to, reinterpret_cast<const float4*>(values.value)[0]);  // Hopper adds four floats at once
+      atomicAdd(to + 1, reinterpret_cast<const float4*>(values.value)[1]);
     }
   }
 }

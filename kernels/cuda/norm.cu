@@ -1,7 +1,8 @@
 // RMSNorm: a block a row, which stays in registers between the sum of squares and the product.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 #include "kernels/cuda/workspace.h"
 
 namespace msmoe::kernels {

@@ -4,7 +4,8 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 #include "kernels/cuda/workspace.h"
 
 namespace msmoe::kernels {

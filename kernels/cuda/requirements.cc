@@ -1,6 +1,8 @@
+#include "kernels/cuda/requirements.h"
+
 #include <fmt/format.h>
 
-#include "kernels/cuda/libraries.h"
+#include "kernels/kernels.h"
 
 namespace msmoe::kernels {
 

@@ -5,7 +5,8 @@
 //   3. each block places its chunk, warp by warp, lanes of equal expert in order.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 #include "kernels/cuda/workspace.h"
 
 namespace msmoe::kernels {

@@ -3,7 +3,8 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/operators.h"
+#include "kernels/cuda/requirements.h"
 
 namespace msmoe::kernels {
 namespace {
@@ -36,9 +37,9 @@ __global__ void __launch_bounds__(kThreads)
       for (int element = 0; element < kVector; ++element) sum.value[element] += chunk.value[element];
     }
     if (accumulate) {
-      // Not through the read-only path of Vector8: this kernel writes there.
-      for (int element = 0; element < kVector; ++element)
-        sum.value[element] += static_cast<float>(out[vector * kVector + element]);
+      const Vector8 before = Vector8::load_written(out + vector * kVector);
+#pragma unroll
+      for (int element = 0; element < kVector; ++element) sum.value[element] += before.value[element];
     }
     sum.store(out + vector * kVector);
   }

@@ -75,6 +75,21 @@ TEST(Router, VanishingScoresStayFinite) {
   EXPECT_TRUE(std::isfinite(routed.losses[0]));
 }
 
+// Experts 2 and 3 are the only ones with numbers; the first of the groups {0, 1}, {2, 3}, {4, 5} has none.
+TEST(Router, WhatIsNoNumberRanksLastAndNoExpertComesTwice) {
+  const float none = std::nanf("");
+  Tensor logits(1, 6, {none, none, 1, 2, none, none});
+  const RouterShape shape{.scoring = Scoring::kSigmoid, .top_k = 4};
+  EXPECT_EQ(route(shape, logits).experts.values, (std::vector<std::int32_t>{3, 2, 0, 1}));
+  RouterShape grouped = shape;
+  grouped.groups = 3, grouped.top_groups = 2;
+  EXPECT_EQ(route(grouped, logits).experts.values, (std::vector<std::int32_t>{3, 2, 0, 1}));
+  grouped.top_k = 2, grouped.top_groups = 1;
+  EXPECT_EQ(route(grouped, logits).experts.values, (std::vector<std::int32_t>{3, 2}));
+  // One logit that is no number leaves no score of a softmax one.
+  EXPECT_EQ(route({.top_k = 3}, logits).experts.values, (std::vector<std::int32_t>{0, 1, 2}));
+}
+
 // Logits far enough apart that the steps of finite differences change no choice.
 Tensor separated_logits(std::int64_t tokens, std::int64_t experts, unsigned seed) {
   std::mt19937 engine(seed);
