@@ -29,9 +29,11 @@ template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class 
 struct GroupedProduct {
   using Bf16 = cutlass::bfloat16_t;
   using TileShape = cute::Shape<cute::_128, cute::_256, cute::_64>;
-  // Two neighbours along m share what they load of b. A cluster of two is a TPC, which no Hopper GPU lacks half of.
+  // Two neighbours share what they load of a or b; forward is faster when it is the rows. A cluster of two is a TPC,
+  // which no Hopper GPU lacks half of.
   static constexpr int kCluster = 2;
-  using ClusterShape = cute::Shape<cute::Int<kCluster>, cute::_1, cute::_1>;
+  using ClusterShape = std::conditional_t<pass == GroupedPass::kForward, cute::Shape<cute::_1, cute::_2, cute::_1>,
+                                          cute::Shape<cute::_2, cute::_1, cute::_1>>;
   static constexpr int kTmaBytes = 16;
   static constexpr int kAlignment = kTmaBytes / sizeof(Bf16), kAlignmentD = kTmaBytes / sizeof(ElementD);
   static constexpr bool kAccumulates = !std::is_void_v<ElementC>;
@@ -92,12 +94,11 @@ struct GroupedProduct {
     }
     arguments.hw_info.sm_count = usable(sms);
     // Blocks that run at the same time should span a square of the output, so that L2 serves them: the shorter side
-    // first.
-    const bool weights = pass == GroupedPass::kWeightGradient;
-    const std::int64_t m = weights ? sizes.out : sizes.rows / std::max(sizes.experts, 1);
-    const std::int64_t n = pass == GroupedPass::kForward ? sizes.out : sizes.in;
+    // first. Forward, the rows of an expert first measured faster whatever its shape.
+    const std::int64_t m = pass == GroupedPass::kWeightGradient ? sizes.out : sizes.rows / std::max(sizes.experts, 1);
     using Raster = typename Kernel::TileScheduler::RasterOrderOptions;
-    arguments.scheduler.raster_order = m <= n ? Raster::AlongM : Raster::AlongN;
+    const bool along_m = pass == GroupedPass::kForward || m <= sizes.in;
+    arguments.scheduler.raster_order = along_m ? Raster::AlongM : Raster::AlongN;
     return arguments;
   }
 

@@ -19,6 +19,7 @@ namespace {
 // The functions of CUPTI that we call, looked up in its library.
 struct Cupti {
   decltype(&cuptiGetResultString) result_string = nullptr;
+  decltype(&cuptiGetVersion) version = nullptr;
   decltype(&cuptiActivityRegisterCallbacks) register_callbacks = nullptr;
   decltype(&cuptiActivityEnable) enable = nullptr;
   decltype(&cuptiActivityDisable) disable = nullptr;
@@ -54,6 +55,7 @@ struct Cupti {
         throw TraceUnavailable(fmt::format("this CUPTI has no {}: CUDA 12 or newer is needed", name));
     };
     look_up(cupti.result_string, "cuptiGetResultString");
+    look_up(cupti.version, "cuptiGetVersion");
     look_up(cupti.register_callbacks, "cuptiActivityRegisterCallbacks");
     look_up(cupti.enable, "cuptiActivityEnable");
     look_up(cupti.disable, "cuptiActivityDisable");
@@ -197,6 +199,12 @@ KernelTrace::~KernelTrace() {
   Cupti::get().flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
   records().take();
   trace_lives = false;
+}
+
+std::string KernelTrace::version() {
+  std::uint32_t version = 0;
+  Cupti::get().check(Cupti::get().version(&version), "cuptiGetVersion");
+  return fmt::format("{}", version);
 }
 
 KernelTrace::Tag::Tag(std::uint64_t tag, const char* name) {

@@ -44,6 +44,8 @@ class KernelTrace {
   KernelTrace(const KernelTrace&) = delete;
   KernelTrace& operator=(const KernelTrace&) = delete;
 
+  static std::string version();  // CUPTI's, "26" and so on
+
   class Tag {
    public:
     Tag(std::uint64_t tag, const char* name);

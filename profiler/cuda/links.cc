@@ -214,6 +214,14 @@ Links::Links(int ranks, Bytes largest, KernelTrace& trace) : state_(std::make_un
 
 Links::~Links() = default;
 
+std::string nccl_version() {
+  const Library library({"libnccl.so.2"});
+  decltype(&ncclGetVersion) get = nullptr;
+  int version = 0;
+  if (!library || !library.look_up(get, "ncclGetVersion") || get(&version) != ncclSuccess) return "none";
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
 int Links::ranks() const { return state_->size(); }
 
 void Links::launch(const Case& of, std::uint64_t tag) {

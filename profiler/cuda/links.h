@@ -39,6 +39,9 @@ class Links {
   std::unique_ptr<State> state_;
 };
 
+// NCCL's version, "2.28.9"; "none" where there is no NCCL, which only links need.
+std::string nccl_version();
+
 // From the last start to the last end over devices, one activity on each.
 std::int64_t joined_ns(const std::vector<const Activity*>& activities);
 

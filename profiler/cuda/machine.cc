@@ -75,7 +75,9 @@ class Gpus : public Machine {
             {"sms", fmt::format("{}", properties.multiProcessorCount)},
             {"memory_bytes", fmt::format("{}", properties.totalGlobalMem)},
             {"cuda_driver", version_text(driver)},
-            {"cuda_runtime", version_text(runtime)}};
+            {"cuda_runtime", version_text(runtime)},
+            {"cupti", KernelTrace::version()},
+            {"nccl", nccl_version()}};
   }
   std::map<std::string, std::int64_t> health() const override {
     std::map<std::string, std::int64_t> health;
