@@ -47,6 +47,19 @@ Json to_json(const Point& point) {
   return json;
 }
 
+// A point a line: a profile has hundreds.
+std::string to_text(const Json& head, const std::vector<Point>& points) {
+  std::string text = head.dump(1);
+  text.resize(text.size() - 2);  // the newline and the brace
+  text += ",\n \"points\": [";
+  const char* separator = "\n  ";
+  for (const Point& point : points) {
+    text += separator + to_json(point).dump();
+    separator = ",\n  ";
+  }
+  return text + "\n ]\n}\n";
+}
+
 void measure_all(Machine& machine, const std::vector<Case>& cases, PointFile& points) {
   reports::Progress progress(static_cast<std::int64_t>(cases.size()));
   for (const Case& of : cases) {
@@ -77,11 +90,9 @@ int run(const Command& command, const std::function<std::unique_ptr<Machine>()>&
   for (const auto& [what, value] : machine->conditions()) profile["conditions"][what] = value;
   for (const auto& [what, value] : before) profile["health_before"][what] = value;
   for (const auto& [what, value] : machine->health()) profile["health_after"][what] = value;
-  profile["points"] = Json::array();
-  for (const Point& point : points.points()) profile["points"].push_back(to_json(point));
-  write_text_file(output, profile.dump(1) + "\n");
+  write_text_file(output, to_text(profile, points.points()));
   std::filesystem::remove(gathered);
-  fmt::print("{}: {} points\n", output, profile["points"].size());
+  fmt::print("{}: {} points\n", output, points.points().size());
   return kExitDone;
 }
 
