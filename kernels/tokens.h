@@ -26,7 +26,8 @@ struct RmsNormBackward {
 
 // Rotates, in place, the last `rotated` columns of every head of `width`: column pairs (i, i + rotated / 2) by the
 // angle position * base^(-2 i / rotated)  (arXiv 2104.09864, paired as Hugging Face models do). vectors: [tokens, heads
-// * width]; positions: int32 [1, tokens]. Backward is the rotation by the opposite angle.
+// * width]; positions: int32 [1, tokens]. Backward is the rotation by the opposite angle. On GPUs rotated is a multiple
+// of 16 up to 4096, and width one of 8.
 struct Rope {
   View vectors, positions;
   std::int64_t width = 0, rotated = 0;

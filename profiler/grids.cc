@@ -107,7 +107,7 @@ void add_rows(std::vector<Case>& cases, bool quick) {
 
 constexpr const char* kCollectives[] = {"all_gather", "reduce_scatter", "all_reduce", "all_to_all"};
 
-// Four sizes a decade: between two of them a straight line in logarithms is near enough.
+// Near enough for a straight line in logarithms between two of them.
 Sizes message_sizes(bool quick) {
   constexpr std::int64_t kSmallest = 16 << 10, kLargest = 1 << 30;
   Sizes sizes;
@@ -139,7 +139,8 @@ Case beside(const Case& compute, const Case& link) {
 
 void add_pairs(std::vector<Case>& cases, int num_gpus, bool quick) {
   if (num_gpus < 2) return;
-  constexpr std::int64_t kMessage = 64 << 20, kSms = 132;
+  constexpr std::int64_t kMessage = 64 << 20;
+  constexpr std::int64_t kSms = 132;  // of an SXM module of Hopper
   const std::vector<Case> computes = {
       {"gemm_forward", {{"tokens", 8192}, {"out", 6144}, {"in", 4096}}},
       {"gemm_weight_gradient", {{"tokens", 8192}, {"out", 4096}, {"in", 4096}}},
@@ -153,7 +154,7 @@ void add_pairs(std::vector<Case>& cases, int num_gpus, bool quick) {
     for (const char* what : {"all_gather", "reduce_scatter", "all_to_all", "push"})
       links.push_back({what, {{"ctas", ctas}}});
   for (Case& link : links) link.shape.insert({{"bytes", kMessage}, {"ranks", 2}});
-  for (Case compute : computes) {
+  for (const Case& compute : computes) {
     for (const Case& link : links) {
       const auto ctas = link.shape.find("ctas");
       const bool is_product = compute.what.find("gemm") != std::string::npos;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -49,6 +50,13 @@ std::string Case::key() const {
 
 // The low bits of FNV-1a are its weakest; the division takes the high ones.
 bool Case::is_held_out() const { return (hash_of(key()) >> 32) % 3 == 0; }
+
+Point summarize(const Case& of, std::vector<std::int64_t> picoseconds) {
+  assert(!picoseconds.empty());
+  std::ranges::sort(picoseconds);
+  const auto at = [&](std::size_t quarter) { return Duration{picoseconds[quarter * (picoseconds.size() - 1) / 4]}; };
+  return {of, at(2), at(3) - at(1), static_cast<int>(picoseconds.size())};
+}
 
 std::string to_json_line(const Point& point) {
   json line = {{"case", point.of.what},

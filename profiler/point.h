@@ -34,6 +34,9 @@ struct Point {
   std::string kernel;  // the longest one that ran, as the compiler mangles it; empty where none did
 };
 
+// The median, and the distance between the quartiles. REQUIRES: not empty.
+Point summarize(const Case& of, std::vector<std::int64_t> picoseconds);
+
 std::string to_json_line(const Point& point);
 // Nothing where the line is no whole point.
 std::optional<Point> parse_point(std::string_view line);

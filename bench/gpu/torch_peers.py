@@ -185,6 +185,7 @@ def tokens_alone(tokens=16384, width=4096, heads=32, entries=32768):
         return torch.randint(entries, (tokens,), device="cuda")
 
     memory("embedding", shape, 4 * elements, lambda: (bf16(entries, width), ids()), lambda w, i: F.embedding(i, w))
+    # PyTorch adds rows of the table's type: its gradients are fp32 where ours are bf16.
     memory("embedding_backward", shape, 10 * elements,
            lambda: (torch.zeros(entries, width, device="cuda"), ids(), matrix().float()),
            lambda w, i, g: w.index_add_(0, i, g))

@@ -18,7 +18,7 @@ __device__ inline std::int64_t num_warps() { return std::int64_t{gridDim.x} * kW
 __device__ inline int first_column() { return static_cast<int>(threadIdx.x) % kWarp * kVector; }
 
 // A warp takes kRowsEach rows at a time, of which it moves one slice, and all rows' first slice goes before any second
-// one: a row that is read for several experts is then read from HBM once, since a slice of all rows stays in L2.
+// one: a slice of all rows fits in L2, where a row that is read for several experts may still be.
 __global__ void __launch_bounds__(kThreads) gather(const Bf16* in, const int* source_of, const float* weights,
                                                    Bf16* out, std::int64_t rows, int width, int fan_out) {
   const std::int64_t groups = (rows + kRowsEach - 1) / kRowsEach;

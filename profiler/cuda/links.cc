@@ -11,7 +11,6 @@
 #include "kernels/cuda/check.h"
 #include "kernels/kernels.h"
 #include "profiler/cuda/library.h"
-#include "profiler/cuda/operator_timer.h"
 #include "profiler/cuda/push.h"
 
 namespace msmoe::profiler {

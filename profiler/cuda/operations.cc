@@ -63,12 +63,14 @@ std::vector<std::int32_t> choose_experts(std::int64_t tokens, std::int64_t exper
   return chosen;
 }
 
-// Where the assignments of a random choice among `choices` * 8 experts go: rows of assignments, or assignments of rows.
+// Where the assignments of a random choice of experts go: rows of assignments, and assignments of rows.
 struct Permutation {
   std::vector<std::int32_t> row_of, source_of;
 };
-Permutation permute(std::int64_t tokens, std::int64_t choices) {
-  const std::vector<std::int32_t> experts = choose_experts(tokens, choices * 8, choices);
+Permutation permute(const Maker& make) {
+  const std::int64_t choices = make.size("choices");
+  const std::vector<std::int32_t> experts =
+      choose_experts(make.size("rows"), make.size_or("experts", choices * 8), choices);
   Permutation result;
   result.source_of.resize(experts.size());
   result.row_of.resize(experts.size());
@@ -110,7 +112,7 @@ Operation grouped_gemm(const Maker& make, std::string_view pass) {
     of.pass = GroupedPass::kWeightGradient;
     of.weights = make.take(rows, in);
     of.out = make.take(experts * out, in, kFp32);
-    of.accumulate = true;
+    of.accumulate = make.size_or("accumulate", 1) != 0;
   } else {
     of.pass = pass == "forward" ? GroupedPass::kForward : GroupedPass::kInputGradient;
     of.weights = make.take(experts * out, in);
@@ -191,20 +193,21 @@ Operation sort_by_expert(const Maker& make) {
 Operation gather_rows(const Maker& make) {
   const std::int64_t rows = make.size("rows"), width = make.size("width"), choices = make.size("choices");
   return GatherRows{.in = make.take(rows, width),
-                    .source_of = make.arena.take(permute(rows, choices).source_of),
+                    .source_of = make.arena.take(permute(make).source_of),
                     .out = make.take(rows * choices, width),
                     .fan_out = static_cast<int>(choices)};
 }
 Operation combine_rows(const Maker& make) {
   const std::int64_t rows = make.size("rows"), width = make.size("width"), choices = make.size("choices");
   return CombineRows{.in = make.take(rows * choices, width),
-                     .row_of = make.arena.take(permute(rows, choices).row_of, rows),
+                     .row_of = make.arena.take(permute(make).row_of, rows),
+                     .weights = make.size_or("weighted", 0) != 0 ? make.take(rows, choices, kFp32) : View{},
                      .out = make.take(rows, width)};
 }
 Operation combine_weight_gradient(const Maker& make) {
   const std::int64_t rows = make.size("rows"), width = make.size("width"), choices = make.size("choices");
   return CombineWeightGradient{.in = make.take(rows * choices, width),
-                               .row_of = make.arena.take(permute(rows, choices).row_of, rows),
+                               .row_of = make.arena.take(permute(make).row_of, rows),
                                .out_gradient = make.take(rows, width),
                                .weight_gradient = make.take(rows, choices, kFp32)};
 }
@@ -255,14 +258,16 @@ Operation dequantize(const Maker& make) {
 
 constexpr std::int64_t kVocabulary = 32000;
 Operation embedding(const Maker& make) {
-  return Embedding{.table = make.take(kVocabulary, make.size("width")),
-                   .ids = make.draws(make.size("rows"), kVocabulary),
+  const std::int64_t entries = make.size_or("entries", kVocabulary);
+  return Embedding{.table = make.take(entries, make.size("width")),
+                   .ids = make.draws(make.size("rows"), entries),
                    .out = make.matrix()};
 }
 Operation embedding_backward(const Maker& make) {
+  const std::int64_t entries = make.size_or("entries", kVocabulary);
   return EmbeddingBackward{.out_gradient = make.matrix(),
-                           .ids = make.draws(make.size("rows"), kVocabulary),
-                           .table_gradient = make.take(kVocabulary, make.size("width"), kFp32)};
+                           .ids = make.draws(make.size("rows"), entries),
+                           .table_gradient = make.take(entries, make.size("width"), kFp32)};
 }
 Operation cross_entropy(const Maker& make) {
   const auto numbers = [&] { return make.take(1, make.size("rows"), kFp32); };

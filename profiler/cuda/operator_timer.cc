@@ -4,11 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cassert>
-#include <functional>
 #include <map>
 
 #include "kernels/cuda/check.h"
+#include "profiler/cuda/graph_timer.h"
 #include "profiler/cuda/operations.h"
 #include "profiler/cuda/push.h"
 #include "profiler/cuda/workload.h"
@@ -26,60 +25,21 @@ int repeats_for(double seconds) {
   return static_cast<int>(std::clamp(kMeasuredSeconds / seconds, double{kFewestRepeats}, double{kMostRepeats}));
 }
 
-// What a graph of `launch` takes, in picoseconds, over and over.
-std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch) {
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  MSMOE_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  MSMOE_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  launch(stream);
-  MSMOE_CHECK(cudaStreamEndCapture(stream, &graph));
-  MSMOE_CHECK(cudaGraphInstantiate(&executable, graph, 0));
-  MSMOE_CHECK(cudaGraphDestroy(graph));
-  cudaEvent_t begin = nullptr, end = nullptr;
-  MSMOE_CHECK(cudaEventCreate(&begin));
-  MSMOE_CHECK(cudaEventCreate(&end));
-  constexpr int kWarmReplays = 3;
-  std::vector<std::int64_t> picoseconds;
-  for (int i = 0; i < kWarmReplays + replays; ++i) {
-    MSMOE_CHECK(cudaEventRecord(begin, stream));
-    MSMOE_CHECK(cudaGraphLaunch(executable, stream));
-    MSMOE_CHECK(cudaEventRecord(end, stream));
-    MSMOE_CHECK(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    MSMOE_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (i >= kWarmReplays) picoseconds.push_back(std::llround(milliseconds * 1e9));
-  }
-  MSMOE_CHECK(cudaEventDestroy(begin));
-  MSMOE_CHECK(cudaEventDestroy(end));
-  MSMOE_CHECK(cudaGraphExecDestroy(executable));
-  MSMOE_CHECK(cudaStreamDestroy(stream));
-  return picoseconds;
-}
-
 }  // namespace
-
-Point summarize(const Case& of, std::vector<std::int64_t> picoseconds) {
-  assert(!picoseconds.empty());
-  std::ranges::sort(picoseconds);
-  const auto at = [&](std::size_t quarter) { return Duration{picoseconds[quarter * (picoseconds.size() - 1) / 4]}; };
-  return {of, at(2), at(3) - at(1), static_cast<int>(picoseconds.size())};
-}
 
 OperatorTimer::OperatorTimer(KernelTrace& trace) : trace_(trace) {}
 
 Point OperatorTimer::measure(const Case& of) {
-  Workload workload(*kernels_, of);
+  Workload workload(*kernels_, [&](Arena& arena) { return make_operation(of, arena); });
   const double seconds = workload.estimated_seconds();
-  for (double warm = 0; warm < kWarmSeconds; warm += std::max(seconds, 1e-4)) workload.launch();
+  for (double warm = 0; warm < kWarmSeconds; warm += std::max(seconds, 1e-4)) workload.launch(workload.stream());
   MSMOE_CHECK(cudaStreamSynchronize(workload.stream()));
   trace_.collect();
 
   const int repeats = repeats_for(seconds);
   for (int repeat = 1; repeat <= repeats; ++repeat) {
     const KernelTrace::Tag tag(static_cast<std::uint64_t>(repeat), of.what.c_str());
-    workload.launch();
+    workload.launch(workload.stream());
   }
   MSMOE_CHECK(cudaStreamSynchronize(workload.stream()));
   std::map<std::uint64_t, std::int64_t> ps_of_repeat;

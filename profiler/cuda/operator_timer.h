@@ -29,7 +29,4 @@ class OperatorTimer {
   std::int64_t gap_ps_ = -1;  // not measured yet
 };
 
-// The median and the distance between the quartiles. REQUIRES: not empty.
-Point summarize(const Case& of, std::vector<std::int64_t> picoseconds);
-
 }  // namespace msmoe::profiler

@@ -9,7 +9,7 @@
 #include <map>
 
 #include "kernels/cuda/check.h"
-#include "profiler/cuda/operator_timer.h"
+#include "profiler/cuda/operations.h"
 #include "profiler/cuda/workload.h"
 #include "profiler/grids.h"
 
@@ -72,7 +72,8 @@ std::vector<Point> Pairs::measure(const Case& of) {
   const Pair sides = sides_of(of);
   for (std::size_t device = 0; device < ranks_.size(); ++device) {
     MSMOE_CHECK(cudaSetDevice(static_cast<int>(device)));
-    ranks_[device]->workload = std::make_unique<Workload>(*ranks_[device]->kernels, sides.compute);
+    ranks_[device]->workload = std::make_unique<Workload>(
+        *ranks_[device]->kernels, [&](Arena& arena) { return make_operation(sides.compute, arena); });
   }
   links_.launch(sides.link, 0);
   links_.synchronize();
@@ -111,7 +112,8 @@ Pairs::Times Pairs::run(const Case& link, int computes, int transfers) {
     const KernelTrace::Tag tag(static_cast<std::uint64_t>(++computed), "compute");
     for (std::size_t device = 0; device < ranks_.size(); ++device) {
       MSMOE_CHECK(cudaSetDevice(static_cast<int>(device)));
-      ranks_[device]->workload->launch();
+      Workload& workload = *ranks_[device]->workload;
+      workload.launch(workload.stream());
     }
   }
   links_.synchronize();

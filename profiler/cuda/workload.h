@@ -4,31 +4,33 @@
 
 #include <cuda_runtime_api.h>
 
-#include <memory>
+#include <functional>
 #include <vector>
 
 #include "kernels/kernels.h"
 #include "profiler/cuda/arena.h"
-#include "profiler/point.h"
 
 namespace msmoe::profiler {
 
 class Workload {
  public:
-  // On the current device, which has to be the current one in launch(), too. kernels must outlive this. Every copy has
-  // run once when this returns.
-  Workload(kernels::Kernels& kernels, const Case& of);
+  // make builds the operation on fresh memory. On the current device, which has to be the current one in launch(), too.
+  // kernels must outlive this. Every copy has run once when this returns.
+  Workload(kernels::Kernels& kernels, const std::function<kernels::Operation(Arena&)>& make);
   ~Workload();
   Workload(const Workload&) = delete;
   Workload& operator=(const Workload&) = delete;
 
-  void launch();
-  cudaStream_t stream() const { return stream_; }
+  // The next copy.
+  void launch(cudaStream_t stream);
+  // Every copy as often, a few launches at least; how many there were.
+  int launch_all(cudaStream_t stream);
+  cudaStream_t stream() const { return stream_; }  // one of its own
   // Of one launch, roughly, the host's share included.
   double estimated_seconds() const { return estimated_seconds_; }
 
  private:
-  void run(const kernels::Operation& operation);
+  void run(const kernels::Operation& operation, cudaStream_t stream);
 
   kernels::Kernels& kernels_;
   Arena arena_;

@@ -1,0 +1,67 @@
+#include "profiler/cuda/graph_timer.h"
+
+#include <cmath>
+
+#include "kernels/cuda/check.h"
+
+namespace msmoe::profiler {
+namespace {
+
+struct Stream {
+  cudaStream_t handle = nullptr;
+  Stream() { MSMOE_CHECK(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking)); }
+  ~Stream() { cudaStreamDestroy(handle); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+};
+
+struct Event {
+  cudaEvent_t handle = nullptr;
+  Event() { MSMOE_CHECK(cudaEventCreate(&handle)); }
+  ~Event() { cudaEventDestroy(handle); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+};
+
+class Graph {
+ public:
+  Graph(cudaStream_t stream, const std::function<void(cudaStream_t)>& launch) {
+    MSMOE_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    launch(stream);
+    cudaGraph_t graph = nullptr;
+    MSMOE_CHECK(cudaStreamEndCapture(stream, &graph));
+    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    MSMOE_CHECK(status);
+  }
+  ~Graph() { cudaGraphExecDestroy(executable_); }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  void launch(cudaStream_t stream) { MSMOE_CHECK(cudaGraphLaunch(executable_, stream)); }
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+}  // namespace
+
+std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch) {
+  const Stream stream;
+  Graph graph(stream.handle, launch);
+  const Event begin, end;
+  constexpr int kWarmReplays = 3;
+  constexpr double kPsPerMillisecond = 1e9;
+  std::vector<std::int64_t> picoseconds;
+  for (int i = 0; i < kWarmReplays + replays; ++i) {
+    MSMOE_CHECK(cudaEventRecord(begin.handle, stream.handle));
+    graph.launch(stream.handle);
+    MSMOE_CHECK(cudaEventRecord(end.handle, stream.handle));
+    MSMOE_CHECK(cudaEventSynchronize(end.handle));
+    float milliseconds = 0;
+    MSMOE_CHECK(cudaEventElapsedTime(&milliseconds, begin.handle, end.handle));
+    if (i >= kWarmReplays) picoseconds.push_back(std::llround(milliseconds * kPsPerMillisecond));
+  }
+  return picoseconds;
+}
+
+}  // namespace msmoe::profiler

@@ -1,0 +1,16 @@
+// Times what is launched on a stream as a CUDA graph, between events: the host is not measured.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace msmoe::profiler {
+
+// Picoseconds of each of so many replays, after a few that do not count. Whatever a library does once, `launch` has
+// done before.
+std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch);
+
+}  // namespace msmoe::profiler
