@@ -39,6 +39,14 @@ Point gemm(std::int64_t m) {
   return {{"gemm", {{"m", m}, {"n", 1024}, {"k", 4096}}}, Duration{1000 * m}, Duration{7}, 20};
 }
 
+TEST(Summarize, OneSlowRunDoesNotMoveTheMedian) {
+  const Point point = summarize({"send", {}}, {90, 10, 30, 20, 1'000'000});
+  EXPECT_EQ(point.time, Duration{30});
+  EXPECT_EQ(point.spread, Duration{70});
+  EXPECT_EQ(point.repeats, 5);
+  EXPECT_EQ(summarize({"send", {}}, {7}).time, Duration{7});
+}
+
 TEST(Points, KeysNameTheCaseWhateverTheOrderOfItsSizes) { EXPECT_EQ(gemm(8).of.key(), "gemm k=4096 m=8 n=1024"); }
 
 TEST(Points, AboutAThirdIsHeldOut) {
