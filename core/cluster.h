@@ -4,38 +4,19 @@
 // unit belongs is an error that says what to append. All bandwidths are per GPU (or per NIC) and PER DIRECTION.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/collective_table.h"
+#include "core/gpu.h"
+#include "core/profile.h"
 #include "core/units.h"
 
 namespace msmoe {
-
-struct Gpu {
-  std::string name;
-  FlopsPerSecond bf16_peak;  // dense
-  FlopsPerSecond fp8_peak;   // dense; 0: none
-  Bytes memory;              // what a process sees (about 79.1 GiB on an "80 GB" H100)
-  BytesPerSecond hbm;
-  std::int64_t sms = 0;
-  double watts = 0;  // at full load; 0: not stated
-};
-
-// A measured bandwidth: time by message size, as nccl-tests prints it. size is nccl-tests' "size" column.
-struct CollectivePoint {
-  Bytes size;
-  Duration time;
-};
-struct CollectiveTable {
-  std::string collective;  // "all_gather", "reduce_scatter", "all_to_all", "all_reduce"
-  int ranks = 0;
-  int ranks_per_node = 0;
-  std::vector<CollectivePoint> points;  // sorted by size, strictly increasing
-  std::string source;
-};
 
 struct Cluster {
   std::string name;
@@ -45,20 +26,21 @@ struct Cluster {
   BytesPerSecond nvlink;  // per GPU, per direction, to all peers of the node together
   Duration nvlink_latency;
   std::int64_t nics_per_node = 8;
-  BytesPerSecond nic;                          // per NIC, per direction
-  Duration network_latency;                    // one message, end to end
-  double oversubscription = 1;                 // of the network's upper levels; 1: full bisection
-  BytesPerSecond pcie;                         // GPU to host memory, per direction
-  Bytes host_memory_per_node;                  // 0: not stated
-  std::optional<double> price_per_gpu_hour;    // USD
-  double node_overhead_watts = 0;              // of a node at full load, beside its GPUs; 0: not stated
-  double pue = 1;                              // power of the building over that of its nodes
-  std::optional<double> failures_per_gpu_day;  // that stop the job
-  std::optional<Duration> restart_time;        // from a failure to the reading of the last checkpoint
-  BytesPerSecond checkpoint_bandwidth;         // of one node, to storage; 0: not stated
-  Duration checkpoint_interval{};              // useful time between two checkpoints; 0: the best one
-  Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
-  std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
+  BytesPerSecond nic;                                  // per NIC, per direction
+  Duration network_latency;                            // one message, end to end
+  double oversubscription = 1;                         // of the network's upper levels; 1: full bisection
+  BytesPerSecond pcie;                                 // GPU to host memory, per direction
+  Bytes host_memory_per_node;                          // 0: not stated
+  std::optional<double> price_per_gpu_hour;            // USD
+  double node_overhead_watts = 0;                      // of a node at full load, beside its GPUs; 0: not stated
+  double pue = 1;                                      // power of the building over that of its nodes
+  std::optional<double> failures_per_gpu_day;          // that stop the job
+  std::optional<Duration> restart_time;                // from a failure to the reading of the last checkpoint
+  BytesPerSecond checkpoint_bandwidth;                 // of one node, to storage; 0: not stated
+  Duration checkpoint_interval{};                      // useful time between two checkpoints; 0: the best one
+  Bytes reserved_memory;                               // CUDA context, kernels and library handles of one process
+  std::vector<CollectiveTable> collectives;            // measured; used in place of the analytic model
+  std::array<const Fit*, kNumFittedOperators> fits{};  // of its profile, those that this lacks of H100's; never nullptr
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.
   BytesPerSecond nic_per_gpu() const {
@@ -70,9 +52,5 @@ Cluster read_cluster(const std::string& path);
 Cluster parse_cluster(const std::string& name, std::string_view json_text);
 // A file, or the name of a description that ships (clusters/NAME.json).
 Cluster find_cluster(const std::string& name_or_path);
-
-// A table as nccl-tests prints it (comment lines start with '#'; the columns size and time of the out-of-place
-// half are used). Throws UserError naming the line.
-std::vector<CollectivePoint> parse_nccl_tests_table(const std::string& file, std::string_view text);
 
 }  // namespace msmoe

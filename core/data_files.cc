@@ -16,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kExtension = ".json";
+constexpr std::string_view kProfile = ".profile";  // clusters/NAME.profile.json lies beside clusters/NAME.json
 
 std::vector<fs::path> data_folders(const std::string& folder) {
   std::vector<fs::path> folders;
@@ -57,7 +58,8 @@ std::vector<std::string> shipped_names(const std::string& folder) {
   for (const fs::path& place : data_folders(folder)) {
     std::error_code missing;
     for (const fs::directory_entry& entry : fs::directory_iterator(place, missing))
-      if (entry.path().extension() == kExtension) names.insert(entry.path().stem().string());
+      if (entry.path().extension() == kExtension && entry.path().stem().extension() != kProfile)
+        names.insert(entry.path().stem().string());
   }
   return {names.begin(), names.end()};
 }

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <string>
 
-#include "core/cluster.h"
+#include "core/collective_table.h"
 #include "core/error.h"
 #include "core/units_text.h"
 

@@ -6,18 +6,16 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
+#include "core/cluster.h"
 #include "core/error.h"
 #include "core/text_file.h"
-#include "core/version.h"
 #include "profiler/grids.h"
+#include "profiler/profile_file.h"
 #include "reports/progress.h"
 
 namespace msmoe::profiler {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 void check_kinds(const std::vector<std::string>& kinds) {
   for (const std::string& kind : kinds) {
@@ -34,31 +32,7 @@ std::string today() {
   return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday);
 }
 
-Json to_json(const Point& point) {
-  Json shape = Json::object();
-  for (const auto& [name, size] : point.of.shape) shape[name] = size;
-  Json json = {{"case", point.of.what},
-               {"shape", shape},
-               {"seconds", to_seconds(point.time)},
-               {"spread_seconds", to_seconds(point.spread)},
-               {"repeats", point.repeats}};
-  if (point.alone.count() > 0) json["alone_seconds"] = to_seconds(point.alone);
-  if (!point.kernel.empty()) json["kernel"] = point.kernel;
-  return json;
-}
-
-// A point a line: a profile has hundreds.
-std::string to_text(const Json& head, const std::vector<Point>& points) {
-  std::string text = head.dump(1);
-  text.resize(text.size() - 2);  // the newline and the brace
-  text += ",\n \"points\": [";
-  const char* separator = "\n  ";
-  for (const Point& point : points) {
-    text += separator + to_json(point).dump();
-    separator = ",\n  ";
-  }
-  return text + "\n ]\n}\n";
-}
+std::string points_path(const std::string& output) { return output + ".points"; }
 
 void measure_all(Machine& machine, const std::vector<Case>& cases, PointFile& points) {
   reports::Progress progress(static_cast<std::int64_t>(cases.size()));
@@ -70,29 +44,69 @@ void measure_all(Machine& machine, const std::vector<Case>& cases, PointFile& po
   }
 }
 
-}  // namespace
-
-int run(const Command& command, const std::function<std::unique_ptr<Machine>()>& open) {
-  check_kinds(command.only);
-  const std::string output = command.output.empty() ? command.name + ".profile.json" : command.output;
+Measurement measure(const Command& command, const std::string& name, const std::string& output,
+                    const std::function<std::unique_ptr<Machine>()>& open) {
   const auto machine = open();
-
   std::vector<Case> cases;
   for (const std::string& kind : command.only.empty() ? case_kinds() : command.only)
     for (Case& of : cases_of_kind(kind, machine->num_gpus(), command.quick)) cases.push_back(std::move(of));
 
-  const std::string gathered = output + ".points";
-  const auto before = machine->health();
-  PointFile points(gathered, machine->conditions());
+  Measurement measurement{.name = name, .date = today(), .conditions = machine->conditions()};
+  measurement.before = machine->health();
+  PointFile points(points_path(output), measurement.conditions);
   measure_all(*machine, cases, points);
+  measurement.after = machine->health();
+  measurement.points = points.points();
+  return measurement;
+}
 
-  Json profile = {{"version", 1}, {"msmoe", kVersion}, {"name", command.name}, {"date", today()}};
-  for (const auto& [what, value] : machine->conditions()) profile["conditions"][what] = value;
-  for (const auto& [what, value] : before) profile["health_before"][what] = value;
-  for (const auto& [what, value] : machine->health()) profile["health_after"][what] = value;
-  write_text_file(output, to_text(profile, points.points()));
-  std::filesystem::remove(gathered);
-  fmt::print("{}: {} points\n", output, points.points().size());
+Measurement joined(const std::vector<std::string>& paths) {
+  Measurement all = read_measurement(paths.front());
+  std::map<std::string, Point> points;
+  for (const std::string& path : paths) {
+    const Measurement one = read_measurement(path);
+    if (one.conditions.at("gpu") != all.conditions.at("gpu"))
+      throw UserError(path, "conditions.gpu",
+                      fmt::format("{} was measured here, and {} in {}", excerpt(one.conditions.at("gpu")),
+                                  excerpt(all.conditions.at("gpu")), paths.front()),
+                      "join profiles of one kind of GPU");
+    for (const Point& point : one.points) points[point.of.key()] = point;
+  }
+  all.points.clear();
+  for (const auto& [key, point] : points) all.points.push_back(point);
+  return all;
+}
+
+// Terms are of the peaks that the description states: it has to be of this GPU.
+void check_description(const Cluster& cluster, const Measurement& measurement) {
+  const auto sms = measurement.conditions.find("sms");
+  if (sms == measurement.conditions.end() || sms->second == fmt::format("{}", cluster.gpu.sms)) return;
+  throw UserError(
+      cluster.name, "gpu.sms",
+      fmt::format("{} are stated, and the GPU that was measured has {}", cluster.gpu.sms, excerpt(sms->second)),
+      "name the description of that GPU with --cluster");
+}
+
+void print_errors(const std::map<std::string, FitErrors>& errors) {
+  for (const auto& [kind, of] : errors)
+    fmt::print("{:>14}: {:4} points held out, error {:4.1f} % in the median, {:4.1f} % at most for 95 of 100\n", kind,
+               of.points, 100 * of.median, 100 * of.p95);
+}
+
+}  // namespace
+
+int run(const Command& command, const std::function<std::unique_ptr<Machine>()>& open) {
+  check_kinds(command.only);
+  const Cluster cluster = find_cluster(command.cluster);
+  const std::string output = command.output.empty() ? cluster.name + ".profile.json" : command.output;
+  const bool measures = command.refit.empty();
+  const Measurement measurement = measures ? measure(command, cluster.name, output, open) : joined(command.refit);
+  check_description(cluster, measurement);
+  const ProfileFits fits = fit_profile(measurement.points, cluster.gpu, measurement.conditions.at("gpu"));
+  write_text_file(output, profile_text(measurement, fits));
+  if (measures) std::filesystem::remove(points_path(output));
+  print_errors(fits.errors);
+  fmt::print("{}: {} points, {} fits\n", output, measurement.points.size(), fits.fits.size());
   return kExitDone;
 }
 

@@ -40,8 +40,8 @@ void add_gemms(std::vector<Case>& cases, bool quick) {
   };
   for (const Linear& layer : kLinears) {
     add(layer, quick ? Sizes{2048, 8192} : Sizes{1024, 2048, 4096, 8192, 16384}, "forward");
-    add(layer, quick ? Sizes{4096} : Sizes{2048, 8192}, "input_gradient");
-    add(layer, quick ? Sizes{4096} : Sizes{2048, 4096, 8192}, "weight_gradient");
+    add(layer, quick ? Sizes{4096} : Sizes{2048, 4096, 8192, 16384}, "input_gradient");
+    add(layer, quick ? Sizes{4096} : Sizes{2048, 4096, 8192, 16384}, "weight_gradient");
   }
 }
 
@@ -56,7 +56,7 @@ void add_grouped_gemms(std::vector<Case>& cases, bool quick) {
   };
   for (const Experts& of : kExperts) {
     add(of, quick ? Sizes{256, 1024} : Sizes{128, 256, 512, 1024, 2048, 4096}, "forward");
-    add(of, quick ? Sizes{512} : Sizes{256, 1024, 2048}, "input_gradient");
+    add(of, quick ? Sizes{512} : Sizes{256, 512, 1024, 2048}, "input_gradient");
     add(of, quick ? Sizes{512} : Sizes{256, 512, 1024, 2048}, "weight_gradient");
   }
 }
@@ -107,11 +107,14 @@ void add_rows(std::vector<Case>& cases, bool quick) {
 
 constexpr const char* kCollectives[] = {"all_gather", "reduce_scatter", "all_reduce", "all_to_all"};
 
-// Near enough for a straight line in logarithms between two of them.
+// Near enough for a straight line between two of them; NCCL changes its algorithm on the way.
 Sizes message_sizes(bool quick) {
   constexpr std::int64_t kSmallest = 16 << 10, kLargest = 1 << 30;
   Sizes sizes;
-  for (std::int64_t bytes = kSmallest; bytes <= kLargest; bytes *= quick ? 4 : 2) sizes.push_back(bytes);
+  for (std::int64_t bytes = kSmallest; bytes <= kLargest; bytes *= quick ? 4 : 2) {
+    sizes.push_back(bytes);
+    if (!quick && bytes < kLargest) sizes.push_back(bytes + bytes / 2);
+  }
   return sizes;
 }
 

@@ -26,9 +26,12 @@ int main(int argc, char** argv) {
   msmoe::profiler::Command command;
   CLI::App app(kExamples, "msmoe-profile");
   app.set_version_flag("--version", std::string("msmoe-profile ") + msmoe::kVersion);
-  app.add_option("--cluster", command.name, "what to call the profile")->required();
+  app.add_option("--cluster", command.cluster, "the description of this machine: a file, or the name of one that ships")
+      ->required();
   app.add_option("-o,--output", command.output, "the file to write; by default NAME.profile.json");
   app.add_option("--only", command.only, "what to measure: " + msmoe::join(msmoe::profiler::case_kinds()))
+      ->delimiter(',');
+  app.add_option("--refit", command.refit, "fit the points of these profiles again, joined; no GPU is needed")
       ->delimiter(',');
   app.add_flag("--quick", command.quick, "fewer cases");
   app.footer(kExitCodes);

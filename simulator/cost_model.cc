@@ -186,21 +186,13 @@ const CollectiveTable* measured_table(const Transfer& transfer, const Group& gro
   return nullptr;
 }
 
-// Linear between the points of a measured table; before the first and beyond the last at the nearest slope. One point
-// alone stands for a line from the latency on.
+// One point alone stands for a line from the latency on.
 std::optional<double> CostModel::measured_seconds(const Transfer& transfer, const Group& group, double latency) const {
   const CollectiveTable* table = measured_table(transfer, group, cluster_);
   if (table == nullptr) return std::nullopt;
-  const auto& points = table->points;
-  const CollectivePoint none{{}, seconds(latency)};
-  auto upper = std::lower_bound(points.begin(), points.end() - 1, transfer.payload,
-                                [](const CollectivePoint& point, Bytes size) { return point.size < size; });
-  const CollectivePoint& low = upper == points.begin() ? (points.size() > 1 ? *upper : none) : *(upper - 1);
-  if (upper == points.begin() && points.size() > 1) ++upper;
-  const double low_seconds = to_seconds(low.time), high_seconds = to_seconds(upper->time);
-  const double slope = (high_seconds - low_seconds) / (upper->size.count - low.size.count);
-  const double floor = points.size() > 1 ? to_seconds(points.front().time) : latency;
-  return std::max(floor, low_seconds + slope * (transfer.payload.count - low.size.count));
+  if (table->points.size() > 1) return interpolated_seconds(table->points, transfer.payload);
+  const CollectivePoint& only = table->points.front();
+  return std::max(latency, latency + (to_seconds(only.time) - latency) * (transfer.payload / only.size));
 }
 
 // A fused operator ends with the slower of its halves (cost_constants.h). Its exchange goes tile by tile, by copy

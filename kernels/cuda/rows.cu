@@ -53,23 +53,27 @@ __global__ void __launch_bounds__(kThreads) gather(const Bf16* in, const int* so
   }
 }
 
+// A warp takes 256 columns of one token: a token has many choices, and there are few tokens where experts are spread
+// wide, too few for a warp each to fill the SMs.
 __global__ void __launch_bounds__(kThreads) combine(const Bf16* in, const int* row_of, const float* weights, Bf16* out,
                                                     std::int64_t tokens, int choices, int width) {
-  for (std::int64_t token = warp_index(); token < tokens; token += num_warps()) {
-    for (int column = first_column(); column < width; column += kStep) {
-      Vector8 sum = {};
+  const int steps = (width + kStep - 1) / kStep;
+  for (std::int64_t item = warp_index(); item < tokens * steps; item += num_warps()) {
+    const std::int64_t token = item / steps;
+    const int column = static_cast<int>(item % steps) * kStep + first_column();
+    if (column >= width) continue;
+    Vector8 sum = {};
 #pragma unroll 4
-      for (int choice = 0; choice < choices; ++choice) {
-        const std::int64_t assignment = token * choices + choice;
-        const int row = row_of[assignment];
-        if (row < 0) continue;
-        const float weight = weights == nullptr ? 1.0F : weights[assignment];
-        const Vector8 values = Vector8::load(in + std::int64_t{row} * width + column);
+    for (int choice = 0; choice < choices; ++choice) {
+      const std::int64_t assignment = token * choices + choice;
+      const int row = row_of[assignment];
+      if (row < 0) continue;
+      const float weight = weights == nullptr ? 1.0F : weights[assignment];
+      const Vector8 values = Vector8::load(in + std::int64_t{row} * width + column);
 #pragma unroll
-        for (int element = 0; element < kVector; ++element) sum.value[element] += weight * values.value[element];
-      }
-      sum.store(out + token * width + column);
+      for (int element = 0; element < kVector; ++element) sum.value[element] += weight * values.value[element];
     }
+    sum.store(out + token * width + column);
   }
 }
 
@@ -135,7 +139,8 @@ void launch(const CombineRows& op, const DeviceLaunch& on) {
   require_index(op.row_of, op.row_of.size(), "combine_rows");
   require_weights(op.weights, op.row_of.size(), "combine_rows");
   if (op.out.size() == 0) return;
-  combine<<<num_blocks(op.out.rows, kWarps, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
+  const std::int64_t items = op.out.rows * ((op.out.columns + kStep - 1) / kStep);
+  combine<<<num_blocks(items, kWarps, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
       op.in.as<Bf16>(), op.row_of.as<int>(), optional_data<float>(op.weights), op.out.as<Bf16>(), op.out.rows,
       static_cast<int>(op.row_of.columns), static_cast<int>(op.out.columns));
   MSMOE_CHECK(cudaGetLastError());

@@ -108,7 +108,10 @@ struct Links::State {
       if (enabled != cudaErrorPeerAccessAlreadyEnabled) MSMOE_CHECK(enabled);
       cudaGetLastError();
     }
-    MSMOE_CHECK(cudaStreamCreateWithFlags(&rank.stream, cudaStreamNonBlocking));
+    // Before others in the queue for SMs, as training systems run their communication.
+    int lowest = 0, highest = 0;
+    MSMOE_CHECK(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    MSMOE_CHECK(cudaStreamCreateWithPriority(&rank.stream, cudaStreamNonBlocking, highest));
     for (char** buffer : {&rank.send, &rank.receive}) {
       MSMOE_CHECK(cudaMalloc(buffer, static_cast<std::size_t>(largest)));
       MSMOE_CHECK(cudaMemset(*buffer, 0, static_cast<std::size_t>(largest)));
@@ -123,7 +126,12 @@ struct Links::State {
     ncclUniqueId id;
     nccl.check(nccl.unique_id(&id), "ncclGetUniqueId");
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    if (ctas > 0) config.minCTAs = config.maxCTAs = static_cast<int>(ctas);
+    if (ctas > 0) {
+      // It shall fit beside a GEMM that leaves so many SMs: clusters of blocks, NCCL's choice on Hopper, would wait for
+      // SMs that lie together.
+      config.minCTAs = config.maxCTAs = static_cast<int>(ctas);
+      config.cgaClusterSize = 1;
+    }
     std::vector<ncclComm_t> created(ranks.size());
     nccl.check(nccl.group_start(), "ncclGroupStart");
     for (int device = 0; device < size(); ++device) {

@@ -43,7 +43,7 @@ class ProfileCommand : public testing::Test {
   ProfileCommand() {
     std::string name = (std::filesystem::temp_directory_path() / "msmoe-profile-XXXXXX").string();
     folder_ = ::mkdtemp(name.data());
-    command_.name = "twin";
+    command_.cluster = "h200";
     command_.only = {"links"};
     command_.quick = true;
     command_.output = (folder_ / "twin.profile.json").string();
@@ -66,7 +66,7 @@ class ProfileCommand : public testing::Test {
 TEST_F(ProfileCommand, WritesEveryPoint) {
   EXPECT_EQ(run_for(kForever), kExitDone);
   const auto json = profile();
-  EXPECT_EQ(json["name"], "twin");
+  EXPECT_EQ(json["name"], "h200");
   EXPECT_EQ(json["conditions"]["gpu"], "twin");
   EXPECT_EQ(json["health_after"]["gpu0_celsius"], 40);
   ASSERT_EQ(json["points"].size(), num_cases());

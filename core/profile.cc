@@ -1,0 +1,151 @@
+#include "core/profile.h"
+
+#include <array>
+#include <filesystem>
+#include <map>
+#include <mutex>
+
+#include "core/data_files.h"
+#include "core/error.h"
+#include "core/json_reader.h"
+
+namespace msmoe {
+namespace {
+
+struct NamedForm {
+  const char* name;
+  CostForm form;
+};
+constexpr std::array<NamedForm, 4> kForms = {{{"gemm", CostForm::kGemm},
+                                              {"grouped_gemm", CostForm::kGroupedGemm},
+                                              {"attention", CostForm::kAttention},
+                                              {"memory", CostForm::kMemory}}};
+
+constexpr std::array<NamedForm, kNumFittedOperators> kFittedOperators = {{
+    {"gemm_forward", CostForm::kGemm},
+    {"gemm_input_gradient", CostForm::kGemm},
+    {"gemm_weight_gradient", CostForm::kGemm},
+    {"grouped_gemm_forward", CostForm::kGroupedGemm},
+    {"grouped_gemm_input_gradient", CostForm::kGroupedGemm},
+    {"grouped_gemm_weight_gradient", CostForm::kGroupedGemm},
+    {"attention_forward", CostForm::kAttention},
+    {"attention_backward", CostForm::kAttention},
+    {"elementwise", CostForm::kMemory},
+    {"permute", CostForm::kMemory},
+    {"optimizer", CostForm::kMemory},
+}};
+
+const NamedForm& row(FittedOperator of) { return kFittedOperators[static_cast<std::size_t>(of)]; }
+
+constexpr double kLongestSeconds = 1e6;
+
+CostForm read_form(JsonObject& object) {
+  const std::string name = object.text("form");
+  std::vector<std::string> known;
+  for (const NamedForm& form : kForms) {
+    if (name == form.name) return form.form;
+    known.emplace_back(form.name);
+  }
+  object.fail("form", "\"" + excerpt(name) + "\" is unknown", "known are " + join(known));
+}
+
+FitErrors read_errors(JsonObject object) {
+  FitErrors errors;
+  errors.points = static_cast<int>(object.integer("points", {.min = 0, .max = 1'000'000}));
+  errors.median = object.number("median", {.min = 0});
+  errors.p95 = object.number("p95", {.min = 0});
+  object.refuse_unknown_keys();
+  return errors;
+}
+
+Fit read_fit(JsonObject object, const std::string& gpu) {
+  Fit fit;
+  fit.of = object.text("of");
+  fit.gpu = gpu;
+  fit.form = read_form(object);
+  JsonObject terms = object.object("terms");
+  const auto names = term_names(fit.form);
+  double sum = 0;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    constexpr double kMost = 1e6;
+    fit.coefficients[i] = terms.number(names[i], {.min = 0, .max = kMost});
+    sum += fit.coefficients[i];
+  }
+  terms.refuse_unknown_keys();
+  if (sum <= 0) object.fail("terms", "all are 0", "one at least has to be above");
+  fit.points = static_cast<int>(object.integer("points", {.min = 0, .max = 1'000'000}));
+  fit.held_out = read_errors(object.object("held_out"));
+  object.refuse_unknown_keys();
+  for (const NamedForm& known : kFittedOperators)
+    if (fit.of == known.name && fit.form != known.form)
+      object.fail("form", "does not suit " + fit.of, "another one is expected");
+  return fit;
+}
+
+// Between the GPUs of one node.
+CollectiveTable read_table(JsonObject object, const Profile& profile) {
+  CollectiveTable table;
+  table.collective = object.text("collective");
+  table.ranks = static_cast<int>(object.integer("ranks", {.min = 2, .max = 1 << 20}));
+  table.ranks_per_node = table.ranks;
+  table.source = profile.name + ".profile.json, " + profile.date;
+  for (const std::vector<double>& row : object.rows_of_numbers("points")) {
+    const bool is_point = row.size() == 2 && row[0] > 0 && row[1] > 0 && row[1] < kLongestSeconds;
+    if (!is_point || (!table.points.empty() && row[0] <= table.points.back().size.count))
+      object.fail("points", "a pair of bytes and seconds is wrong", "both are above 0, the bytes in ascending order");
+    table.points.push_back({{row[0]}, seconds(row[1])});
+  }
+  if (table.points.size() < 2) object.fail("points", "are too few", "two at least");
+  object.refuse_unknown_keys();
+  return table;
+}
+
+Profile read(const JsonDocument& document) {
+  JsonObject root = document.root();
+  Profile profile;
+  root.integer("version", {.min = 1, .max = 1});
+  profile.name = root.text("name");
+  profile.date = root.text("date");
+  profile.gpu = root.object("conditions").text("gpu");
+  for (JsonObject& fit : root.objects("fits")) {
+    profile.fits.push_back(read_fit(std::move(fit), profile.gpu));
+    for (std::size_t i = 0; i + 1 < profile.fits.size(); ++i)
+      if (profile.fits[i].of == profile.fits.back().of)
+        root.fail("fits", "\"" + excerpt(profile.fits.back().of) + "\" is there twice", "once is allowed");
+  }
+  if (root.has("collectives"))
+    for (JsonObject& table : root.objects("collectives"))
+      profile.collectives.push_back(read_table(std::move(table), profile));
+  for (const char* key : {"msmoe", "health_before", "health_after", "errors", "collectives", "points"})
+    root.mark_read(key);
+  root.refuse_unknown_keys();
+  return profile;
+}
+
+}  // namespace
+
+const char* fitted_operator_name(FittedOperator of) { return row(of).name; }
+CostForm fitted_operator_form(FittedOperator of) { return row(of).form; }
+
+const Fit* Profile::find(std::string_view of) const {
+  for (const Fit& fit : fits)
+    if (fit.of == of) return &fit;
+  return nullptr;
+}
+
+Profile parse_profile(const std::string& name, std::string_view json_text) {
+  return read(JsonDocument(name, json_text));
+}
+
+const Profile& find_profile(const std::string& name_or_path) {
+  static std::mutex mutex;
+  static std::map<std::string, Profile> read_before;
+  const bool is_path = name_or_path.ends_with(".json");
+  const std::string path = is_path ? name_or_path : find_data_file("clusters", name_or_path + ".profile");
+  const std::lock_guard lock(mutex);
+  const auto found = read_before.find(path);
+  if (found != read_before.end()) return found->second;
+  return read_before.emplace(path, read(read_json_file(path))).first->second;
+}
+
+}  // namespace msmoe
