@@ -13,9 +13,6 @@
 namespace msmoe {
 namespace {
 
-// Of the GPU that the rest is derived from where nothing else was measured.
-constexpr const char* kBaseProfile = "h100";
-
 const std::vector<std::string>& known_collectives() {
   static const std::vector<std::string> names = {"all_gather", "reduce_scatter", "all_to_all", "all_reduce"};
   return names;
@@ -89,20 +86,6 @@ const Profile& read_profile(JsonObject& root) {
   return find_profile((std::filesystem::path(root.file()).parent_path() / name).lexically_normal().string());
 }
 
-std::array<const Fit*, kNumFittedOperators> fits_of(const Profile& profile) {
-  std::array<const Fit*, kNumFittedOperators> fits{};
-  for (int index = 0; index < kNumFittedOperators; ++index) {
-    const char* name = fitted_operator_name(static_cast<FittedOperator>(index));
-    const Fit*& fit = fits[static_cast<std::size_t>(index)];
-    fit = profile.find(name);
-    if (fit == nullptr) fit = find_profile(kBaseProfile).find(name);
-    if (fit == nullptr)
-      throw UserError(std::string(kBaseProfile) + ".profile.json", "fits", std::string(name) + " is missing",
-                      "the profile that ships has all");
-  }
-  return fits;
-}
-
 Cluster read(const JsonDocument& document) {
   JsonObject root = document.root();
   Cluster cluster;
@@ -134,7 +117,10 @@ Cluster read(const JsonDocument& document) {
   root.mark_read("collectives");
   if (root.has("collectives"))
     for (JsonObject& table : root.objects("collectives")) cluster.collectives.push_back(read_collective(table));
-  cluster.fits = fits_of(read_profile(root));
+  const Profile& profile = read_profile(root);
+  cluster.fits = operator_fits(profile);
+  if (!profile.fits.empty() && was_measured_on(profile.fits.front(), cluster.gpu))
+    cluster.collectives.insert(cluster.collectives.end(), profile.collectives.begin(), profile.collectives.end());
   root.refuse_unknown_keys();
   return cluster;
 }

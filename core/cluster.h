@@ -4,7 +4,6 @@
 // unit belongs is an error that says what to append. All bandwidths are per GPU (or per NIC) and PER DIRECTION.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,21 +25,21 @@ struct Cluster {
   BytesPerSecond nvlink;  // per GPU, per direction, to all peers of the node together
   Duration nvlink_latency;
   std::int64_t nics_per_node = 8;
-  BytesPerSecond nic;                                  // per NIC, per direction
-  Duration network_latency;                            // one message, end to end
-  double oversubscription = 1;                         // of the network's upper levels; 1: full bisection
-  BytesPerSecond pcie;                                 // GPU to host memory, per direction
-  Bytes host_memory_per_node;                          // 0: not stated
-  std::optional<double> price_per_gpu_hour;            // USD
-  double node_overhead_watts = 0;                      // of a node at full load, beside its GPUs; 0: not stated
-  double pue = 1;                                      // power of the building over that of its nodes
-  std::optional<double> failures_per_gpu_day;          // that stop the job
-  std::optional<Duration> restart_time;                // from a failure to the reading of the last checkpoint
-  BytesPerSecond checkpoint_bandwidth;                 // of one node, to storage; 0: not stated
-  Duration checkpoint_interval{};                      // useful time between two checkpoints; 0: the best one
-  Bytes reserved_memory;                               // CUDA context, kernels and library handles of one process
-  std::vector<CollectiveTable> collectives;            // measured; used in place of the analytic model
-  std::array<const Fit*, kNumFittedOperators> fits{};  // of its profile, those that this lacks of H100's; never nullptr
+  BytesPerSecond nic;                          // per NIC, per direction
+  Duration network_latency;                    // one message, end to end
+  double oversubscription = 1;                 // of the network's upper levels; 1: full bisection
+  BytesPerSecond pcie;                         // GPU to host memory, per direction
+  Bytes host_memory_per_node;                  // 0: not stated
+  std::optional<double> price_per_gpu_hour;    // USD
+  double node_overhead_watts = 0;              // of a node at full load, beside its GPUs; 0: not stated
+  double pue = 1;                              // power of the building over that of its nodes
+  std::optional<double> failures_per_gpu_day;  // that stop the job
+  std::optional<Duration> restart_time;        // from a failure to the reading of the last checkpoint
+  BytesPerSecond checkpoint_bandwidth;         // of one node, to storage; 0: not stated
+  Duration checkpoint_interval{};              // useful time between two checkpoints; 0: the best one
+  Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
+  std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
+  OperatorFits fits{};                         // of its profile
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.
   BytesPerSecond nic_per_gpu() const {

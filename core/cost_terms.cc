@@ -88,9 +88,9 @@ TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu) {
   return choices;
 }
 
-TermChoices memory_terms(Bytes moved, int kernels, const Gpu& gpu) {
+TermChoices memory_terms(Bytes moved, const Gpu& gpu) {
   TermChoices choices;
-  choices.add({.terms = {kMicrosecond * kernels, moved.count / gpu.hbm.count}});
+  choices.add({.terms = {kMicrosecond, moved.count / gpu.hbm.count}});
   return choices;
 }
 

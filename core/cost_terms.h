@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -23,7 +24,7 @@ inline constexpr int kMostTerms = 7;
 using Terms = std::array<double, kMostTerms>;  // seconds; 0 beyond those of the form
 
 // Names of the terms, in order:
-//   all        start      1 us a kernel
+//   all        start      1 us
 //   products   flops      of all tiles, spread evenly over the SMs
 //              waves      of whole waves of tiles: ceil(tiles / SMs) of them
 //              fill       of a wave, the depth of the pipeline: FLOPs of so many more steps of the inner loop
@@ -70,7 +71,8 @@ class TermChoices {
 // peak: of the precision that the product is computed in. form: kGemm or kGroupedGemm, whose kernel has one tile.
 TermChoices product_terms(CostForm form, const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak);
 TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu);
-TermChoices memory_terms(Bytes moved, int kernels, const Gpu& gpu);
+TermChoices memory_terms(Bytes moved, const Gpu& gpu);
+inline constexpr std::size_t kMemoryHbmTerm = 1;  // of Terms
 
 struct ChosenTile {
   double seconds = 0, tiles_per_sm = 0;

@@ -133,6 +133,25 @@ const Fit* Profile::find(std::string_view of) const {
   return nullptr;
 }
 
+OperatorFits operator_fits(const Profile& profile) {
+  OperatorFits fits{};
+  for (int index = 0; index < kNumFittedOperators; ++index) {
+    const char* name = fitted_operator_name(static_cast<FittedOperator>(index));
+    const Fit*& fit = fits[static_cast<std::size_t>(index)];
+    fit = profile.find(name);
+    if (fit == nullptr) fit = find_profile(kBaseProfile).find(name);
+    if (fit == nullptr)
+      throw UserError(std::string(kBaseProfile) + ".profile.json", "fits", std::string(name) + " is missing",
+                      "the profile that ships has all");
+  }
+  return fits;
+}
+
+bool was_measured_on(const Fit& fit, const Gpu& gpu) {
+  const std::string model = gpu.name.substr(0, gpu.name.find(' '));
+  return !model.empty() && (" " + fit.gpu + " ").find(" " + model + " ") != std::string::npos;
+}
+
 Profile parse_profile(const std::string& name, std::string_view json_text) {
   return read(JsonDocument(name, json_text));
 }

@@ -5,6 +5,8 @@
 // architecture: its peaks give other ideal times.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +58,16 @@ enum class FittedOperator : std::uint8_t {
 inline constexpr int kNumFittedOperators = 11;
 const char* fitted_operator_name(FittedOperator of);  // "gemm_forward", ...
 CostForm fitted_operator_form(FittedOperator of);
+
+// Of the GPU that others are derived from where they were not measured.
+inline constexpr const char* kBaseProfile = "h100";
+
+using OperatorFits = std::array<const Fit*, kNumFittedOperators>;  // none is nullptr
+// Those of the profile, and of the base profile what it lacks. The profile has to outlive them.
+OperatorFits operator_fits(const Profile& profile);
+
+// Whether the fit's GPU is the one stated: "NVIDIA H100 80GB HBM3" is an "H100 SXM5 80GB" and no "H800 SXM5 80GB".
+bool was_measured_on(const Fit& fit, const Gpu& gpu);
 
 // Throws UserError naming file, key and what is allowed.
 Profile parse_profile(const std::string& name, std::string_view json_text);

@@ -117,7 +117,7 @@ TermChoices terms_of(const Case& of, const Gpu& gpu) {
     case CostForm::kAttention: return attention(of, gpu);
     case CostForm::kMemory: break;
   }
-  return memory_terms(traffic_of(of), 1, gpu);
+  return memory_terms(traffic_of(of), gpu);
 }
 
 Bytes traffic_of(const Case& of) {

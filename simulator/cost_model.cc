@@ -9,29 +9,52 @@
 namespace msmoe::simulator {
 namespace {
 
-double attention_fraction(const Compute& work, double sms) {
-  const auto span = static_cast<double>(work.n);
-  const bool backward = work.kind == ComputeKind::kAttentionBackward;
-  const double blocks =
-      std::ceil(static_cast<double>(work.m) / kAttentionBlockRows) * static_cast<double>(work.groups) / sms;
-  const double full = backward ? kAttentionBackwardFraction * span / (span + kAttentionBackwardSpan) * blocks /
-                                     (blocks + kAttentionBackwardBlocks)
-                               : kAttentionForwardFraction * span / (span + kAttentionForwardSpan) * blocks /
-                                     (blocks + kAttentionForwardBlocks);
-  // Linear between heads of 64 and of 128, and on to 192.
-  const auto width = static_cast<double>(work.k);
-  const double narrow = std::clamp((128 - width) / 64, 0.0, 1.5), wide = std::clamp((width - 128) / 64, 0.0, 1.0);
-  return full * (1 - (1 - kAttentionNarrowHead) * narrow) *
-         (backward ? 1 - (1 - kAttentionWideHeadBackward) * wide : 1);
+// The fit that tells the operator's time.
+FittedOperator fitted_operator(const Compute& work, Pass pass) {
+  const bool is_input_gradient = pass == Pass::kBackwardInput, is_weight_gradient = pass == Pass::kBackwardWeight;
+  switch (work.kind) {
+    case ComputeKind::kGemm:
+      return is_input_gradient    ? FittedOperator::kGemmInputGradient
+             : is_weight_gradient ? FittedOperator::kGemmWeightGradient
+                                  : FittedOperator::kGemmForward;
+    case ComputeKind::kGroupedGemm:
+      return is_input_gradient    ? FittedOperator::kGroupedGemmInputGradient
+             : is_weight_gradient ? FittedOperator::kGroupedGemmWeightGradient
+                                  : FittedOperator::kGroupedGemmForward;
+    case ComputeKind::kAttention: return FittedOperator::kAttentionForward;
+    case ComputeKind::kAttentionBackward: return FittedOperator::kAttentionBackward;
+    case ComputeKind::kPermute: return FittedOperator::kPermute;
+    case ComputeKind::kOptimizer: return FittedOperator::kOptimizer;
+    case ComputeKind::kNone:
+    case ComputeKind::kElementwise:
+    case ComputeKind::kRouting: break;
+  }
+  return FittedOperator::kElementwise;
 }
 
-double hbm_fraction(ComputeKind kind) {
-  switch (kind) {
-    case ComputeKind::kPermute: return kPermuteFraction;
-    case ComputeKind::kElementwise:
-    case ComputeKind::kRouting: return kElementwiseFraction;
-    default: return kHbmFraction;
+TermChoices terms_of(const Compute& work, CostForm form, const Gpu& gpu) {
+  switch (form) {
+    case CostForm::kGemm:
+    case CostForm::kGroupedGemm: {
+      const bool fp8 = work.precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
+      const ProductShape shape{.rows = static_cast<double>(work.m),
+                               .columns = static_cast<double>(work.n),
+                               .depth = static_cast<double>(work.k),
+                               .groups = static_cast<double>(work.groups),
+                               .hbm = work.hbm};
+      return product_terms(form, shape, gpu, fp8 ? gpu.fp8_peak * kFp8PeakFraction : gpu.bf16_peak);
+    }
+    case CostForm::kAttention:
+      return attention_terms({.queries = static_cast<double>(work.m),
+                              .span = static_cast<double>(work.n),
+                              .heads = static_cast<double>(work.groups),
+                              .width = static_cast<double>(work.k),
+                              .flops = work.flops,
+                              .hbm = work.hbm},
+                             gpu);
+    case CostForm::kMemory: break;
   }
+  return memory_terms(work.hbm, gpu);
 }
 
 float share(double part, double whole) {
@@ -45,61 +68,36 @@ CostModel::CostModel(const Cluster& cluster, const Plan& plan) : cluster_(cluste
     groups_[static_cast<std::size_t>(kind)] = group_of(static_cast<GroupKind>(kind), plan, cluster.gpus_per_node);
 }
 
-// Whole waves: a wave is one tile on every SM. Rows of each expert are tiled apart, as a grouped GEMM does.
-CostModel::Tiling CostModel::tile(const Compute& work) const {
-  const bool fp8 = work.precision == Precision::kFp8 && cluster_.gpu.fp8_peak.count > 0;
-  const double peak =
-      fp8 ? cluster_.gpu.fp8_peak.count * kGemmPeakFractionFp8 : cluster_.gpu.bf16_peak.count * kGemmPeakFraction;
-  const auto sms = static_cast<double>(cluster_.gpu.sms);
-  const auto groups = static_cast<double>(work.groups);
-  const auto depth = static_cast<double>(work.k);
-  const double group_rows = static_cast<double>(work.m) / groups;
-  Tiling best{std::numeric_limits<double>::infinity(), 0};
-  for (const Tile& tile : kTiles) {
-    const double tiles =
-        groups * std::ceil(group_rows / tile.rows) * std::ceil(static_cast<double>(work.n) / tile.columns);
-    const double tile_flops = 2 * tile.rows * tile.columns * (depth + kGemmDepthOverhead);
-    const double seconds = std::ceil(tiles / sms) * tile_flops / (peak * tile.fraction / sms);
-    if (seconds < best.seconds) best = {seconds, tiles / sms};
-  }
-  return best;
+const Fit& CostModel::fit(FittedOperator of) const { return *cluster_.fits[static_cast<std::size_t>(of)]; }
+
+const Fit& CostModel::fit_of(const Operator& op) const { return fit(fitted_operator(op.compute, op.pass)); }
+
+double CostModel::memory_seconds(FittedOperator of, Bytes moved) const {
+  return quickest(fit(of).coefficients, memory_terms(moved, cluster_.gpu)).seconds;
 }
 
-CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work) const {
+CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work, Pass pass) const {
   ComputeSeconds result;
-  const double hbm_rate = cluster_.gpu.hbm.count * hbm_fraction(work.kind);
-  result.memory = work.hbm.count / hbm_rate;
-  const auto sms = static_cast<double>(cluster_.gpu.sms);
-  double arithmetic = 0;
-  switch (work.kind) {
-    case ComputeKind::kNone: return result;
-    case ComputeKind::kGemm:
-    case ComputeKind::kGroupedGemm: {
-      const Tiling tiling = tile(work);
-      arithmetic = tiling.seconds + (work.kind == ComputeKind::kGroupedGemm ? kGroupedGemmSeconds : 0);
-      result.tiles_per_sm = tiling.tiles_per_sm;
-      break;
-    }
-    case ComputeKind::kAttention:
-    case ComputeKind::kAttentionBackward:
-      arithmetic = work.flops.count / (cluster_.gpu.bf16_peak.count * attention_fraction(work, sms));
-      break;
-    case ComputeKind::kElementwise:
-    case ComputeKind::kPermute:
-    case ComputeKind::kRouting: break;
-    case ComputeKind::kOptimizer:
-      // The host updates offloaded states. All GPUs of a node share its memory, which moves the states at about the
-      // rate of their PCIe links (two sockets of eight DDR5-4800 channels: 614 GB/s, 77 for each of 8 GPUs).
-      if (plan_.optimizer_offload && cluster_.pcie.count > 0) arithmetic = work.hbm.count / cluster_.pcie.count;
-      break;
-  }
-  result.total = std::max(arithmetic, result.memory) + kKernelSeconds * work.kernels;
+  if (work.kind == ComputeKind::kNone) return result;
+  const FittedOperator of = fitted_operator(work, pass);
+  const Terms& coefficients = fit(of).coefficients;
+  const CostForm form = fitted_operator_form(of);
+  const ChosenTile chosen = quickest(coefficients, terms_of(work, form, cluster_.gpu));
+  result.total = chosen.seconds + std::max(0, work.kernels - 1) * memory_seconds(FittedOperator::kElementwise, {});
+  result.tiles_per_sm = chosen.tiles_per_sm;
+  const double moved = work.hbm.count / cluster_.gpu.hbm.count;
+  result.memory = form == CostForm::kMemory ? moved * coefficients[kMemoryHbmTerm] : moved / kHbmFraction;
+  // The host updates offloaded states. All GPUs of a node share its memory, which moves the states at about the rate of
+  // their PCIe links (two sockets of eight DDR5-4800 channels: 614 GB/s, 77 for each of 8 GPUs).
+  if (work.kind == ComputeKind::kOptimizer && plan_.optimizer_offload && cluster_.pcie.count > 0)
+    result.total = std::max(result.total, work.hbm.count / cluster_.pcie.count);
   if (work.precision == Precision::kFp8) {
     // The left operand is quantized first, in one more kernel.
     const double bytes = work.kind == ComputeKind::kGroupedGemm ? kQuantizeRowsBytes : kQuantizeBytes;
-    const double quantize = static_cast<double>(work.m) * static_cast<double>(work.k) * bytes / hbm_rate;
-    result.total += quantize + kKernelSeconds;
-    result.memory += quantize;
+    const Bytes quantized{static_cast<double>(work.m) * static_cast<double>(work.k) * bytes};
+    result.total += memory_seconds(FittedOperator::kElementwise, quantized);
+    result.memory +=
+        quantized.count / cluster_.gpu.hbm.count * fit(FittedOperator::kElementwise).coefficients[kMemoryHbmTerm];
   }
   result.total *= plan_.software.kernel_time_scale;
   const bool attends = work.kind == ComputeKind::kAttention || work.kind == ComputeKind::kAttentionBackward;
@@ -196,8 +194,7 @@ std::optional<double> CostModel::measured_seconds(const Transfer& transfer, cons
 }
 
 // A fused operator ends with the slower of its halves (cost_constants.h). Its exchange goes tile by tile, by copy
-// engines or the GEMM's own stores, so tables of whole collectives do not tell its time; its GEMM was measured in the
-// system that has it, so that system's scale is in the stretch.
+// engines or the GEMM's own stores, so tables of whole collectives do not tell its time.
 CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double compute) const {
   const Volumes bytes = volumes(op.transfer, group(op.transfer.group));
   if (op.pieces > 1) return decomposed_seconds(op);
@@ -211,7 +208,6 @@ CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double comp
     reduction = kFusedReduceSecondsPerElement * static_cast<double>(op.compute.m) * static_cast<double>(op.compute.n);
   }
   const double nic = bytes.nic * cluster_.oversubscription / (cluster_.nic_per_gpu().count * kNicFraction);
-  if (op.compute.kind == ComputeKind::kGroupedGemm) compute -= kGroupedGemmSeconds;
   const double stretched = compute * stretch + reduction;
   return {std::max({stretched, bytes.nvlink / (cluster_.nvlink.count * fraction), nic}), stretched};
 }
@@ -226,23 +222,21 @@ CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op) const 
   Operator exchange = op;
   exchange.compute = {};
   exchange.sms = 1;  // as a kernel's, not a whole collective by copy engines
-  const double compute = pieces * compute_seconds(piece).total;
+  const double compute = pieces * compute_seconds(piece, op.pass).total;
   const double transfer = transfer_seconds(exchange).total;
   const double alone = op.transfer_leads ? 0 : transfer / pieces;
   return {std::max(compute, transfer) + alone, compute};
 }
 
 OperatorCost CostModel::cost(const Operator& op) const {
-  const ComputeSeconds compute = compute_seconds(op.compute);
+  const ComputeSeconds compute = compute_seconds(op.compute, op.pass);
   const TransferSeconds transfer = transfer_seconds(op);
   const bool computes = op.compute.kind != ComputeKind::kNone;
   const bool fused = computes && transfer.total > 0;
   // One half after the other, and what lies between them, is quicker where fusion costs more than the whole of these.
-  const double between =
-      op.absorbed.count > 0 ? op.absorbed.count / (cluster_.gpu.hbm.count * kPermuteFraction) + kKernelSeconds : 0;
+  const double between = op.absorbed.count > 0 ? memory_seconds(FittedOperator::kPermute, op.absorbed) : 0;
   const double in_turn = compute.total + between * plan_.software.kernel_time_scale + transfer.total;
-  const FusedSeconds together = fused ? fused_seconds(op, compute.total / plan_.software.kernel_time_scale)
-                                      : FusedSeconds{in_turn, compute.total};
+  const FusedSeconds together = fused ? fused_seconds(op, compute.total) : FusedSeconds{in_turn, compute.total};
   const double alone = std::min(in_turn, together.total);
 
   OperatorCost result;

@@ -1,7 +1,7 @@
 // Cost model: an operator's time alone on its rank, and the share of each resource it uses meanwhile.
 //
-// Compute: max(work / rate, bytes / HBM) + launch, with whole waves of tiles for GEMMs. Transfers: latency + bytes over
-// the wire, intra-node and inter-node parts side by side. Constants and their sources: cost_constants.h.
+// Compute: the terms of core/cost_terms.h with the coefficients of the cluster's profile. Transfers: latency + bytes
+// over the wire, intra-node and inter-node parts side by side; constants and their sources: cost_constants.h.
 #pragma once
 
 #include <array>
@@ -28,6 +28,8 @@ class CostModel {
   // Both must outlive the model; groups as in Program::groups.
   CostModel(const Cluster& cluster, const Plan& plan);
   OperatorCost cost(const Operator& op) const;
+  // That the compute half rests on. REQUIRES: there is one
+  const Fit& fit_of(const Operator& op) const;
   const Group& group(GroupKind kind) const { return groups_[static_cast<std::size_t>(kind)]; }
   const Cluster& cluster() const { return cluster_; }
   const Plan& plan() const { return plan_; }
@@ -45,11 +47,9 @@ class CostModel {
     double nvlink = 0, nic = 0;  // bytes that one rank sends
   };
   static Volumes volumes(const Transfer& transfer, const Group& group);
-  struct Tiling {
-    double seconds = 0, tiles_per_sm = 0;
-  };
-  Tiling tile(const Compute& work) const;
-  ComputeSeconds compute_seconds(const Compute& work) const;
+  const Fit& fit(FittedOperator of) const;
+  double memory_seconds(FittedOperator of, Bytes moved) const;  // REQUIRES: a fit of memory's form
+  ComputeSeconds compute_seconds(const Compute& work, Pass pass) const;
   double latency_seconds(Collective collective, const Group& group) const;
   TransferSeconds transfer_seconds(const Operator& op) const;
   std::optional<double> measured_seconds(const Transfer& transfer, const Group& group, double latency) const;

@@ -160,33 +160,15 @@ std::string shape(const Operator& op) {
   }
 }
 
-// A matrix product that takes as long as if it only moved its operands.
-bool is_hbm_bound(const Operator& op, const CostModel& costs) {
-  Operator only_moved = op;
-  only_moved.compute.kind = ComputeKind::kElementwise;
-  return costs.cost(op).compute <= costs.cost(only_moved).compute;
-}
-
-// The constants of cost_constants.h that the compute half rests on.
+// What the compute half rests on.
 std::string compute_basis(const Operator& op, const CostModel& costs) {
   const Compute& work = op.compute;
-  const bool fp8 = work.precision == Precision::kFp8;
-  switch (work.kind) {
-    case ComputeKind::kNone: return "";
-    case ComputeKind::kGemm:
-    case ComputeKind::kGroupedGemm:
-      if (is_hbm_bound(op, costs)) return fmt::format("{} of HBM", kHbmFraction);
-      return fmt::format("whole waves at {} of peak", fp8 ? kGemmPeakFractionFp8 : kGemmPeakFraction);
-    case ComputeKind::kAttention:
-      return fmt::format("{} x span / (span + {}) of peak", kAttentionForwardFraction, kAttentionForwardSpan);
-    case ComputeKind::kAttentionBackward:
-      return fmt::format("{} x span / (span + {}) of peak", kAttentionBackwardFraction, kAttentionBackwardSpan);
-    case ComputeKind::kPermute: return fmt::format("{} of HBM", kPermuteFraction);
-    case ComputeKind::kRouting: return fmt::format("{} s a pass", costs.plan().software.routing_seconds);
-    case ComputeKind::kElementwise: return fmt::format("{} of HBM", kElementwiseFraction);
-    case ComputeKind::kOptimizer: return fmt::format("{} of HBM", kHbmFraction);
-  }
-  return "";
+  if (work.kind == ComputeKind::kNone) return "";
+  if (work.kind == ComputeKind::kRouting) return fmt::format("{} s a pass", costs.plan().software.routing_seconds);
+  const Fit& fit = costs.fit_of(op);
+  const std::string basis = fmt::format("{} on {}", fit.of, fit.gpu);
+  if (work.precision != Precision::kFp8) return basis;
+  return fmt::format("{}, at {:.2f} of the FP8 peak", basis, kFp8PeakFraction);
 }
 
 std::string transfer_basis(const Operator& op, const CostModel& costs, const OperatorCost& cost) {

@@ -2,19 +2,30 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "simulator/cost_model.h"
 
 namespace msmoe::simulator {
 namespace {
 
-constexpr const char* kCompute = "H100 microbenchmarks, scaled by the GPU's peak";
 constexpr const char* kComputeFp8 = "DeepGEMM on H800, scaled by the GPU's peak";
-constexpr const char* kMemory = "copies on H100, scaled by the GPU's memory bandwidth";
 constexpr const char* kCounted = "counted from the model and the plan";
 
 Graded& at(PredictionEvidence& evidence, TimePart part) { return evidence.time[static_cast<std::size_t>(part)]; }
 Graded& at(PredictionEvidence& evidence, MemoryRow row) { return evidence.memory[static_cast<std::size_t>(row)]; }
+
+// The fits of some operators: all of them lie in one profile, or the missing ones in H100's.
+Graded grade_fits(const Cluster& cluster, std::initializer_list<FittedOperator> operators) {
+  Graded weakest{Evidence::kMeasured, ""};
+  for (const FittedOperator of : operators) {
+    const Fit& fit = *cluster.fits[static_cast<std::size_t>(of)];
+    const bool is_own = was_measured_on(fit, cluster.gpu);
+    if (!is_own) weakest = {Evidence::kDerived, "msmoe-profile on " + fit.gpu + ", scaled by the GPU's peaks"};
+    if (weakest.source.empty()) weakest.source = "msmoe-profile on " + fit.gpu;
+  }
+  return weakest;
+}
 
 Graded grade_transfer(const Transfer& transfer, const Group& group, const Cluster& cluster) {
   if (const CollectiveTable* table = measured_table(transfer, group, cluster))
@@ -55,18 +66,26 @@ Graded grade_layers(const Program& program, const Cluster& cluster) {
   return wires.weakest();
 }
 
-Graded grade_optimizer(const Plan& plan) {
+Graded grade_optimizer(const Plan& plan, const Cluster& cluster) {
   if (plan.optimizer_offload) return {Evidence::kDataSheet, "PCIe and host memory at their stated bandwidth"};
-  return {Evidence::kDerived, kMemory};
+  return grade_fits(cluster, {FittedOperator::kOptimizer});
+}
+
+Graded grade_products(const Plan& plan, const Cluster& cluster, std::initializer_list<FittedOperator> operators) {
+  if (plan.precision == Precision::kFp8) return {Evidence::kDerived, kComputeFp8};
+  return grade_fits(cluster, operators);
 }
 
 void grade_time(PredictionEvidence& evidence, const Program& program, const Cluster& cluster) {
   const Plan& plan = program.plan;
-  const char* compute = plan.precision == Precision::kFp8 ? kComputeFp8 : kCompute;
-  for (const TimePart part : {TimePart::kGemm, TimePart::kExpertGemm, TimePart::kRecompute})
-    at(evidence, part) = {Evidence::kDerived, compute};
-  at(evidence, TimePart::kAttention) = {Evidence::kDerived, kCompute};
-  at(evidence, TimePart::kElementwise) = {Evidence::kDerived, kMemory};
+  using enum FittedOperator;
+  const Graded gemm = grade_products(plan, cluster, {kGemmForward, kGemmInputGradient, kGemmWeightGradient});
+  at(evidence, TimePart::kGemm) = gemm;
+  at(evidence, TimePart::kRecompute) = gemm;
+  at(evidence, TimePart::kExpertGemm) =
+      grade_products(plan, cluster, {kGroupedGemmForward, kGroupedGemmInputGradient, kGroupedGemmWeightGradient});
+  at(evidence, TimePart::kAttention) = grade_fits(cluster, {kAttentionForward, kAttentionBackward});
+  at(evidence, TimePart::kElementwise) = grade_fits(cluster, {kElementwise, kPermute});
   at(evidence, TimePart::kExposedCommunication) = grade_layers(program, cluster);
   at(evidence, TimePart::kSlowdown) = {Evidence::kAssumed, "resources shared by max-min fairness"};
   at(evidence, TimePart::kBubble) = {Evidence::kDerived, "composed of the slots of all stages"};
@@ -79,7 +98,7 @@ void grade_time(PredictionEvidence& evidence, const Program& program, const Clus
   at(evidence, TimePart::kExposedSend) = sends.weakest();
   at(evidence, TimePart::kParamGather) = gathers.weakest();
   at(evidence, TimePart::kGradReduce) = reductions.weakest();
-  at(evidence, TimePart::kOptimizer) = grade_optimizer(plan);
+  at(evidence, TimePart::kOptimizer) = grade_optimizer(plan, cluster);
   at(evidence, TimePart::kUnevenRanks) = {Evidence::kAssumed, "the routing, stragglers and jitter asked for"};
 }
 

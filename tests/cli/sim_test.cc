@@ -246,7 +246,7 @@ TEST(SimCli, ExplainsEachTerm) {
   const CommandResult result = sim({kPlan, "--explain"});
   EXPECT_EQ(result.exit_code, 0) << result;
   for (const char* part : {"FLOPs per token = 6 x", "bubble", "One layer", "weights =", "activations =",
-                           "80 % interval", "derived, +-10 %: H100 microbenchmarks", "kernel times of"})
+                           "80 % interval", "derived, +-10 %: msmoe-profile on NVIDIA H100", "kernel times of"})
     EXPECT_NE(result.output.find(part), std::string::npos) << part;
 }
 

@@ -25,6 +25,7 @@ class Pipelines {
     cluster_.nic = {50e9};
     cluster_.nvlink_latency = seconds(2e-6);
     cluster_.network_latency = seconds(5e-6);
+    cluster_.fits = operator_fits(find_profile(kBaseProfile));
   }
 
   struct One {

@@ -44,6 +44,7 @@ const std::map<std::string, std::string>& renamed() {
       {"Cluster.source", ""},
       {"Cluster.gpu", ""},          // its members are below
       {"Cluster.collectives", ""},  // tables: dropped where a wire changes
+      {"Cluster.fits", ""},         // a profile's
       {"Gpu.name", ""},
       {"Model.name", ""},
       {"Model.family", ""},
