@@ -39,6 +39,7 @@ struct Cluster {
   Duration checkpoint_interval{};              // useful time between two checkpoints; 0: the best one
   Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
   std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
+  bool gpu_is_hypothetical = false;            // a what-if changed its peaks: no measurement is of it
   OperatorFits fits{};                         // of its profile
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.

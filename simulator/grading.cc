@@ -20,7 +20,7 @@ Graded grade_fits(const Cluster& cluster, std::initializer_list<FittedOperator> 
   Graded weakest{Evidence::kMeasured, ""};
   for (const FittedOperator of : operators) {
     const Fit& fit = *cluster.fits[static_cast<std::size_t>(of)];
-    const bool is_own = was_measured_on(fit, cluster.gpu);
+    const bool is_own = !cluster.gpu_is_hypothetical && was_measured_on(fit, cluster.gpu);
     if (!is_own) weakest = {Evidence::kDerived, "msmoe-profile on " + fit.gpu + ", scaled by the GPU's peaks"};
     if (weakest.source.empty()) weakest.source = "msmoe-profile on " + fit.gpu;
   }

@@ -187,22 +187,23 @@ std::vector<Field> model_fields() {
 
 // ---- Fields of the cluster
 
-// Which measured tables a change of the wires makes void.
-enum class Wire { kNone, kNvlink, kNetwork };
+// Which measurements a change makes void: tables of collectives, or the fits of the GPU, which become derived ones.
+enum class Part { kOther, kNvlink, kNetwork, kGpu };
 
-void drop_tables(Cluster& cluster, Wire wire) {
-  if (wire == Wire::kNone) return;
+void drop_measurements(Cluster& cluster, Part of) {
+  if (of == Part::kGpu) cluster.gpu_is_hypothetical = true;
+  if (of != Part::kNvlink && of != Part::kNetwork) return;
   std::erase_if(cluster.collectives, [&](const CollectiveTable& table) {
-    return wire == Wire::kNvlink || table.ranks > table.ranks_per_node;
+    return of == Part::kNvlink || table.ranks > table.ranks_per_node;
   });
 }
 
 template <class Quantity>
 Field cluster_field(const char* name, const char* help, Quantity (*parse)(std::string_view, const Place&),
-                    std::function<Quantity&(Cluster&)> member, Wire wire = Wire::kNone) {
+                    std::function<Quantity&(Cluster&)> member, Part part = Part::kOther) {
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             member(scenario.cluster) = parse(value, {"", name});
-            drop_tables(scenario.cluster, wire);
+            drop_measurements(scenario.cluster, part);
           }};
 }
 
@@ -213,24 +214,24 @@ Field cluster_duration(const char* name, const char* help, const std::function<v
 }
 
 Field cluster_number(const char* name, const char* help, NumberRange range,
-                     const std::function<void(Cluster&, double)>& set, Wire wire = Wire::kNone) {
+                     const std::function<void(Cluster&, double)>& set, Part part = Part::kOther) {
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             const double number = parse_number(value, {"", name});
             if (number < range.min || number > range.max)
               throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)),
                               fmt::format("allowed: {} to {}", range.min, range.max));
             set(scenario.cluster, number);
-            drop_tables(scenario.cluster, wire);
+            drop_measurements(scenario.cluster, part);
           }};
 }
 
-Field cluster_count(const char* name, const char* help, std::int64_t Cluster::*member, Wire wire) {
+Field cluster_count(const char* name, const char* help, std::int64_t Cluster::*member, Part part) {
   return {name, help, [=](Scenario& scenario, const std::string& value) {
             const std::int64_t number = parse_count(value, {"", name});
             if (number < 1 || number > 1024)
               throw UserError("", name, fmt::format("'{}' is not allowed", excerpt(value)), "allowed: 1 to 1024");
             scenario.cluster.*member = number;
-            drop_tables(scenario.cluster, wire);
+            drop_measurements(scenario.cluster, part);
           }};
 }
 
@@ -250,39 +251,43 @@ std::vector<Field> cluster_fields() {
          scenario.cluster = find_cluster(value);
          scenario.plan.cluster = value;
        }},
-      cluster_count("gpus_per_node", "GPUs of a node", &Cluster::gpus_per_node, Wire::kNone),
-      cluster_count("nics_per_node", "network cards of a node", &Cluster::nics_per_node, Wire::kNetwork),
-      cluster_count("rails", "the same", &Cluster::nics_per_node, Wire::kNetwork),
+      cluster_count("gpus_per_node", "GPUs of a node", &Cluster::gpus_per_node, Part::kOther),
+      cluster_count("nics_per_node", "network cards of a node", &Cluster::nics_per_node, Part::kNetwork),
+      cluster_count("rails", "the same", &Cluster::nics_per_node, Part::kNetwork),
       cluster_field<BytesPerSecond>(
           "nic", "bandwidth of a network card (200G, 50 GB/s)", parse_bandwidth,
-          [](Cluster& c) -> BytesPerSecond& { return c.nic; }, Wire::kNetwork),
+          [](Cluster& c) -> BytesPerSecond& { return c.nic; }, Part::kNetwork),
       cluster_field<Duration>(
           "network_latency", "of one message (3 us)", parse_duration,
-          [](Cluster& c) -> Duration& { return c.network_latency; }, Wire::kNetwork),
+          [](Cluster& c) -> Duration& { return c.network_latency; }, Part::kNetwork),
       cluster_number(
           "oversubscription", "of the network's upper levels", {1, 1000},
-          [](Cluster& c, double ratio) { c.oversubscription = ratio; }, Wire::kNetwork),
+          [](Cluster& c, double ratio) { c.oversubscription = ratio; }, Part::kNetwork),
       cluster_field<BytesPerSecond>(
           "nvlink", "bandwidth of a GPU inside its node, per direction (450 GB/s)", parse_bandwidth,
-          [](Cluster& c) -> BytesPerSecond& { return c.nvlink; }, Wire::kNvlink),
+          [](Cluster& c) -> BytesPerSecond& { return c.nvlink; }, Part::kNvlink),
       cluster_field<Duration>(
           "nvlink_latency", "of one step inside a node (0.6 us)", parse_duration,
-          [](Cluster& c) -> Duration& { return c.nvlink_latency; }, Wire::kNvlink),
+          [](Cluster& c) -> Duration& { return c.nvlink_latency; }, Part::kNvlink),
       cluster_field<BytesPerSecond>("pcie", "GPU to host memory, per direction (64 GB/s)", parse_bandwidth,
                                     [](Cluster& c) -> BytesPerSecond& { return c.pcie; }),
-      cluster_field<BytesPerSecond>("hbm", "bandwidth of GPU memory (3.35 TB/s)", parse_bandwidth,
-                                    [](Cluster& c) -> BytesPerSecond& { return c.gpu.hbm; }),
+      cluster_field<BytesPerSecond>(
+          "hbm", "bandwidth of GPU memory (3.35 TB/s)", parse_bandwidth,
+          [](Cluster& c) -> BytesPerSecond& { return c.gpu.hbm; }, Part::kGpu),
       {"memory", "of a GPU, as a process sees it (79.1 GiB)", set_memory},
-      cluster_field<FlopsPerSecond>("bf16_peak", "dense peak of a GPU (989 TFLOPS)", parse_flop_rate,
-                                    [](Cluster& c) -> FlopsPerSecond& { return c.gpu.bf16_peak; }),
-      cluster_field<FlopsPerSecond>("fp8_peak", "dense peak of a GPU (1979 TFLOPS)", parse_flop_rate,
-                                    [](Cluster& c) -> FlopsPerSecond& { return c.gpu.fp8_peak; }),
+      cluster_field<FlopsPerSecond>(
+          "bf16_peak", "dense peak of a GPU (989 TFLOPS)", parse_flop_rate,
+          [](Cluster& c) -> FlopsPerSecond& { return c.gpu.bf16_peak; }, Part::kGpu),
+      cluster_field<FlopsPerSecond>(
+          "fp8_peak", "dense peak of a GPU (1979 TFLOPS)", parse_flop_rate,
+          [](Cluster& c) -> FlopsPerSecond& { return c.gpu.fp8_peak; }, Part::kGpu),
       {"sms", "streaming multiprocessors of a GPU",
        [](Scenario& scenario, const std::string& value) {
          const std::int64_t sms = parse_count(value, {"", "sms"});
          if (sms < 1 || sms > 1024)
            throw UserError("", "sms", fmt::format("'{}' is not allowed", excerpt(value)), "allowed: 1 to 1024");
          scenario.cluster.gpu.sms = sms;
+         drop_measurements(scenario.cluster, Part::kGpu);
        }},
       cluster_field<Bytes>("reserved_memory", "of a GPU, by the CUDA context and libraries (0.8 GiB)", parse_bytes,
                            [](Cluster& c) -> Bytes& { return c.reserved_memory; }),

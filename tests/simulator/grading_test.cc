@@ -52,6 +52,24 @@ TEST(Grading, EverythingHasASource) {
   }
 }
 
+// What msmoe-profile measured on the very GPU counts as measured, on a sibling or a changed one as derived.
+TEST(Grading, FitsOfTheGpuItselfAreMeasured) {
+  const auto grades = [](const std::string& changes) {
+    const Prediction prediction = simulate(changed("megascale-moe-352b", changes));
+    const Evidence gemm = grade_of(prediction, TimePart::kGemm);
+    for (const TimePart part : {TimePart::kExpertGemm, TimePart::kAttention, TimePart::kElementwise})
+      EXPECT_EQ(grade_of(prediction, part), gemm) << changes;
+    return gemm;
+  };
+  EXPECT_EQ(grades("cluster=h100"), Evidence::kMeasured);
+  EXPECT_EQ(grades("cluster=h200"), Evidence::kMeasured);
+  EXPECT_EQ(grades("cluster=h800"), Evidence::kDerived);
+  EXPECT_EQ(grades("cluster=gh200"), Evidence::kDerived);
+  for (const char* change : {"bf16_peak=2000 TFLOPS", "hbm=5 TB/s", "sms=160"})
+    EXPECT_EQ(grades("cluster=h100," + std::string(change)), Evidence::kDerived);
+  EXPECT_EQ(grades("cluster=h100,nic=200G"), Evidence::kMeasured);
+}
+
 // A layer of this plan exchanges heads by all-to-all, and rows by all-gather and reduce-scatter, all over 8 ranks of a
 // node. Two of the three tables are not enough.
 TEST(Grading, TablesOfTheClusterMakeWiresMeasured) {

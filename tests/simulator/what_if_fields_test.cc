@@ -42,9 +42,10 @@ const std::map<std::string, std::string>& renamed() {
       {"Plan.notes", ""},  // for people
       {"Cluster.name", ""},
       {"Cluster.source", ""},
-      {"Cluster.gpu", ""},          // its members are below
-      {"Cluster.collectives", ""},  // tables: dropped where a wire changes
-      {"Cluster.fits", ""},         // a profile's
+      {"Cluster.gpu", ""},                  // its members are below
+      {"Cluster.collectives", ""},          // tables: dropped where a wire changes
+      {"Cluster.fits", ""},                 // a profile's
+      {"Cluster.gpu_is_hypothetical", ""},  // follows from other keys
       {"Gpu.name", ""},
       {"Model.name", ""},
       {"Model.family", ""},
