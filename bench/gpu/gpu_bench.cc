@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/cuda/check.h"
+#include "profiler/case_terms.h"
 #include "profiler/cuda/graph_timer.h"
 #include "profiler/cuda/operations.h"
 #include "profiler/cuda/workload.h"
@@ -22,6 +23,7 @@ using msmoe::profiler::Arena;
 using msmoe::profiler::Case;
 using msmoe::profiler::make_operation;
 using msmoe::profiler::replay;
+using msmoe::profiler::traffic_of;
 using msmoe::profiler::Workload;
 using Make = std::function<Operation(Arena&)>;
 
@@ -50,8 +52,8 @@ class Report {
   void compute(const std::string& name, const std::string& shape, double flops, const Case& of) {
     measure(name, shape, flops / 1e12, "TFLOP/s", maker_of(of));
   }
-  void memory(const std::string& name, const std::string& shape, double bytes, const Case& of) {
-    memory(name, shape, bytes, maker_of(of));
+  void memory(const std::string& name, const std::string& shape, const Case& of) {
+    memory(name, shape, traffic_of(of).count, maker_of(of));
   }
   void memory(const std::string& name, const std::string& shape, double bytes, const Make& make) {
     measure(name, shape, bytes / 1e9, "GB/s", make);
@@ -140,28 +142,21 @@ void attention(Report& report) {
 }
 
 constexpr std::int64_t kTokens = 16384, kWidth = 4096;
-constexpr double kE4m3Bytes = 1, kBf16Bytes = 2, kFp32Bytes = 4;
-constexpr double kElements = static_cast<double>(kTokens * kWidth), kMatrix = kBf16Bytes * kElements;
+constexpr double kFp32Bytes = 4;
 
 std::string matrix_shape() { return fmt::format("tokens={} width={}", kTokens, kWidth); }
 Case by_row(const char* what) { return {what, {{"rows", kTokens}, {"width", kWidth}}}; }
 
 void rows(Report& report) {
-  const std::string shape = matrix_shape();
-  report.memory("rms_norm", shape, 4 * kMatrix, by_row("rms_norm"));
-  report.memory("rms_norm_backward", shape, 4 * kMatrix, by_row("rms_norm_backward"));
-  report.memory("swi_glu", shape, 3 * kMatrix, by_row("swi_glu"));
-  report.memory("swi_glu_backward", shape, 6 * kMatrix, by_row("swi_glu_backward"));
-  report.memory("add", shape, 3 * kMatrix, by_row("add"));
+  for (const char* what : {"rms_norm", "rms_norm_backward", "swi_glu", "swi_glu_backward", "add"})
+    report.memory(what, matrix_shape(), by_row(what));
   Case rope = by_row("rope");
   rope.shape["heads"] = 32;
-  report.memory("rope", shape + " heads=32", 2 * kMatrix, rope);
+  report.memory("rope", matrix_shape() + " heads=32", rope);
 }
 
 void optimizer(Report& report) {
-  constexpr double kAdamBytes = 7 * kFp32Bytes + kBf16Bytes;  // reads four, writes three and the parameter
-  report.memory("adam_w", matrix_shape(), kAdamBytes * kElements, by_row("adam_w"));
-  report.memory("squared_norm", matrix_shape(), kFp32Bytes * kElements, by_row("squared_norm"));
+  for (const char* what : {"adam_w", "squared_norm"}) report.memory(what, matrix_shape(), by_row(what));
 }
 
 View take(Arena& arena) { return arena.take(kTokens, kWidth); }
@@ -169,42 +164,38 @@ View take_e4m3(Arena& arena) { return arena.take(kTokens, kWidth, Element::kE4m3
 
 void formats(Report& report) {
   const std::string shape = matrix_shape();
-  report.memory("cast to bf16", shape, (kFp32Bytes + kBf16Bytes) * kElements, by_row("cast"));
-  report.memory("cast to fp32", shape, (kFp32Bytes + kBf16Bytes) * kElements, [](Arena& arena) -> Operation {
+  report.memory("cast to bf16", shape, by_row("cast"));
+  report.memory("cast to fp32", shape, traffic_of(by_row("cast")).count, [](Arena& arena) -> Operation {
     return Cast{.in = take(arena), .out = arena.take(kTokens, kWidth, Element::kFp32)};
   });
+  report.memory("quantize by token", shape, by_row("quantize"));
+  report.memory("dequantize by token", shape, by_row("dequantize"));
   constexpr std::int64_t kBlock = 128;  // of one scale
-  constexpr double kBytes = (kBf16Bytes + kE4m3Bytes + kFp32Bytes / kBlock) * kElements;
-  report.memory("quantize by token", shape, kBytes, by_row("quantize"));
-  report.memory("dequantize by token", shape, kBytes, by_row("dequantize"));
+  const double bytes = traffic_of(by_row("quantize")).count;
   const auto scales = [](Arena& arena) { return arena.take(kTokens / kBlock, kWidth, Element::kFp32); };
-  report.memory("quantize by channel", shape, kBytes, [=](Arena& arena) -> Operation {
+  report.memory("quantize by channel", shape, bytes, [=](Arena& arena) -> Operation {
     return Quantize{
         .in = take(arena), .out = take_e4m3(arena), .scales = scales(arena), .blocks = ScaleBlocks::kChannel};
   });
-  report.memory("dequantize by channel", shape, kBytes, [=](Arena& arena) -> Operation {
+  report.memory("dequantize by channel", shape, bytes, [=](Arena& arena) -> Operation {
     return Dequantize{
         .in = take_e4m3(arena), .scales = scales(arena), .out = take(arena), .blocks = ScaleBlocks::kChannel};
   });
   constexpr std::int64_t kParts = 8;
-  report.memory("sum_chunks", fmt::format("{} parts={}", shape, kParts), kMatrix + kFp32Bytes * kElements / kParts,
+  report.memory("sum_chunks", fmt::format("{} parts={}", shape, kParts),
                 {"sum_chunks", {{"rows", kTokens / kParts}, {"width", kWidth}, {"parts", kParts}}});
 }
 
 void vocabulary(Report& report) {
   constexpr std::int64_t kEntries = 32768;
-  const auto looked_up = [](const char* what) {
+  for (const char* what : {"embedding", "embedding_backward"}) {
     Case of = by_row(what);
     of.shape["entries"] = kEntries;
-    return of;
-  };
-  report.memory("embedding", matrix_shape(), 2 * kMatrix, looked_up("embedding"));
-  report.memory("embedding_backward", matrix_shape(), kMatrix + 2 * kFp32Bytes * kElements,
-                looked_up("embedding_backward"));
-  const std::string shape = fmt::format("tokens={} vocabulary={}", kTokens, kEntries);
-  constexpr double kLogits = kBf16Bytes * kTokens * kEntries;
-  for (const auto& [what, bytes] : {std::pair{"cross_entropy", kLogits}, {"cross_entropy_backward", 2 * kLogits}})
-    report.memory(what, shape, bytes, {what, {{"rows", kTokens}, {"width", kEntries}}});
+    report.memory(what, matrix_shape(), of);
+  }
+  for (const char* what : {"cross_entropy", "cross_entropy_backward"})
+    report.memory(what, fmt::format("tokens={} vocabulary={}", kTokens, kEntries),
+                  {what, {{"rows", kTokens}, {"width", kEntries}}});
 }
 
 void sort_arrivals(Report& report, const std::string& shape, std::int64_t experts, std::int64_t assignments) {
@@ -225,7 +216,6 @@ void routing(Report& report) {
   };
   for (const auto& [experts, choices] : {Shape{8, 2}, {256, 8}}) {
     const std::string shape = fmt::format("tokens={} width={} E={} k={}", kTokens, kWidth, experts, choices);
-    const std::int64_t assignments = kTokens * choices;
     const auto routed = [e = experts, k = choices](const char* what) {
       return Case{what, {{"rows", kTokens}, {"experts", e}, {"choices", k}}};
     };
@@ -234,17 +224,13 @@ void routing(Report& report) {
       of.shape["width"] = kWidth;
       return of;
     };
-    const double logits = kFp32Bytes * kTokens * experts, choice = 2 * kFp32Bytes * assignments;
-    report.memory("router", shape, 2 * logits + choice, routed("router"));
-    report.memory("router_backward", shape, 3 * logits + choice, routed("router_backward"));
-    report.memory("sort_by_expert", shape, 3 * kFp32Bytes * assignments, routed("sort_by_expert"));
-    sort_arrivals(report, shape, experts, assignments);
-    const double moved = kBf16Bytes * kWidth * (kTokens + assignments);
-    report.memory("gather_rows", shape, moved, permuted("gather_rows"));
+    for (const char* what : {"router", "router_backward", "sort_by_expert"}) report.memory(what, shape, routed(what));
+    sort_arrivals(report, shape, experts, kTokens * choices);
+    report.memory("gather_rows", shape, permuted("gather_rows"));
     Case combine = permuted("combine_rows");
     combine.shape["weighted"] = 1;
-    report.memory("combine_rows", shape, moved, combine);
-    report.memory("combine_weight_gradient", shape, moved, permuted("combine_weight_gradient"));
+    report.memory("combine_rows", shape, combine);
+    report.memory("combine_weight_gradient", shape, permuted("combine_weight_gradient"));
   }
 }
 

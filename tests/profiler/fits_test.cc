@@ -78,6 +78,14 @@ TEST(Fits, ShapesAreThoseOfTheLowering) {
   expect_same({"grouped_gemm_weight_gradient", grouped}, weight_gradient_gemm(8, 8192, 6144, 2048, kFp32Bytes, kBf16));
 }
 
+// Two routed copies of each of 1000 rows: 1000 read, 2000 written, 512 in bf16 each.
+TEST(Fits, TrafficByHand) {
+  EXPECT_EQ(traffic_of({"gather_rows", {{"rows", 1000}, {"width", 512}, {"choices", 2}}}).count, 3000.0 * 512 * 2);
+  EXPECT_EQ(traffic_of({"adam_w", {{"rows", 10}, {"width", 10}}}).count, 100.0 * 30);
+  EXPECT_EQ(traffic_of({"sum_chunks", {{"rows", 10}, {"width", 10}, {"parts", 8}}}).count, 100.0 * (16 + 4));
+  EXPECT_EQ(traffic_of({"quantize", {{"rows", 128}, {"width", 1}}}).count, 128.0 * 3 + 4);
+}
+
 // Every operator of the grids can be fitted.
 TEST(Fits, EveryOperatorHasTerms) {
   for (const char* kind : {"gemm", "grouped_gemm", "attention", "rows"})
