@@ -80,6 +80,7 @@ struct Software {
   std::string name;
   double kernel_time_scale = 1;     // multiplies the time of every compute operator
   double attention_time_scale = 1;  // multiplies the time of attention beside that: FlashAttention-2, say
+  double memory_time_scale = 1;     // likewise of operators that are bound by memory: PyTorch's own kernels, say
   double routing_seconds = 0;       // small kernels and gaps between launches around routing, per MoE layer and pass
   std::string source;
   bool operator==(const Software&) const = default;

@@ -136,6 +136,8 @@ void read_software(JsonObject& root, Plan& plan) {
   plan.software.kernel_time_scale = object.number("kernel_time_scale", {1 / kLargestTimeScale, kLargestTimeScale});
   plan.software.attention_time_scale =
       object.number_or("attention_time_scale", 1, {1 / kLargestTimeScale, kLargestTimeScale});
+  plan.software.memory_time_scale =
+      object.number_or("memory_time_scale", 1, {1 / kLargestTimeScale, kLargestTimeScale});
   plan.software.routing_seconds = object.number_or("routing_seconds", 0, {0, kLargestRoutingSeconds});
   plan.software.source = object.text_or("source", "");
   object.refuse_unknown_keys();
@@ -186,6 +188,7 @@ Json software_json(const Software& software) {
   return {{"name", software.name},
           {"kernel_time_scale", number(software.kernel_time_scale)},
           {"attention_time_scale", number(software.attention_time_scale)},
+          {"memory_time_scale", number(software.memory_time_scale)},
           {"routing_seconds", number(software.routing_seconds)},
           {"source", software.source}};
 }

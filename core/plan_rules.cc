@@ -252,7 +252,8 @@ bool all_hold(const RuleCase& c, std::index_sequence<kIndex...>) {
 bool scale_in_range(const Software& software) {
   const auto in_range = [](double scale) { return scale >= 1 / kLargestTimeScale && scale <= kLargestTimeScale; };
   return in_range(software.kernel_time_scale) && in_range(software.attention_time_scale) &&
-         software.routing_seconds >= 0 && software.routing_seconds <= kLargestRoutingSeconds;
+         in_range(software.memory_time_scale) && software.routing_seconds >= 0 &&
+         software.routing_seconds <= kLargestRoutingSeconds;
 }
 
 bool numbers_in_range(const Plan& plan) {
@@ -287,10 +288,11 @@ std::vector<Violation> numbers_out_of_range(const Plan& plan) {
     add("zero", fmt::format("zero={} is out of range; use 0 to {}", plan.zero, kLargestZero));
   if (!scale_in_range(plan.software))
     add("software",
-        fmt::format("kernel_time_scale={}, attention_time_scale={} or routing_seconds={} is out of range; use {} to {} "
-                    "for scales, and 0 to {}",
-                    plan.software.kernel_time_scale, plan.software.attention_time_scale, plan.software.routing_seconds,
-                    1 / kLargestTimeScale, kLargestTimeScale, kLargestRoutingSeconds));
+        fmt::format(
+            "kernel_time_scale={}, attention_time_scale={}, memory_time_scale={} or routing_seconds={} is out of "
+            "range; use {} to {} for scales, and 0 to {}",
+            plan.software.kernel_time_scale, plan.software.attention_time_scale, plan.software.memory_time_scale,
+            plan.software.routing_seconds, 1 / kLargestTimeScale, kLargestTimeScale, kLargestRoutingSeconds));
   return violations;
 }
 

@@ -99,6 +99,7 @@ CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work, Pass p
     result.memory +=
         quantized.count / cluster_.gpu.hbm.count * fit(FittedOperator::kElementwise).coefficients[kMemoryHbmTerm];
   }
+  if (form == CostForm::kMemory) result.total *= plan_.software.memory_time_scale;
   result.total *= plan_.software.kernel_time_scale;
   const bool attends = work.kind == ComputeKind::kAttention || work.kind == ComputeKind::kAttentionBackward;
   if (attends) result.total *= plan_.software.attention_time_scale;
@@ -235,7 +236,8 @@ OperatorCost CostModel::cost(const Operator& op) const {
   const bool fused = computes && transfer.total > 0;
   // One half after the other, and what lies between them, is quicker where fusion costs more than the whole of these.
   const double between = op.absorbed.count > 0 ? memory_seconds(FittedOperator::kPermute, op.absorbed) : 0;
-  const double in_turn = compute.total + between * plan_.software.kernel_time_scale + transfer.total;
+  const double moving_scale = plan_.software.memory_time_scale * plan_.software.kernel_time_scale;
+  const double in_turn = compute.total + between * moving_scale + transfer.total;
   const FusedSeconds together = fused ? fused_seconds(op, compute.total) : FusedSeconds{in_turn, compute.total};
   const double alone = std::min(in_turn, together.total);
 

@@ -53,7 +53,7 @@ TEST(PlanJson, EveryFieldIsRead) {
                 "communication_sms": 12, "launch_queues": 1, "cuda_graphs": true},
     "wire": {"gradients": "fp32", "activations": "fp8"},
     "precision": "fp8", "loss": "full",
-    "software": {"name": "ours", "kernel_time_scale": 1.25, "attention_time_scale": 1.8,
+    "software": {"name": "ours", "kernel_time_scale": 1.25, "attention_time_scale": 1.8, "memory_time_scale": 1.3,
                  "routing_seconds": 3e-4, "source": "measured"}})");
   Plan expected;
   expected.notes = "why";
@@ -88,7 +88,7 @@ TEST(PlanJson, EveryFieldIsRead) {
   expected.loss = LossKind::kFull;
   expected.launch_queues = 1;
   expected.cuda_graphs = true;
-  expected.software = {"ours", 1.25, 1.8, 3e-4, "measured"};
+  expected.software = {"ours", 1.25, 1.8, 1.3, 3e-4, "measured"};
   EXPECT_EQ(plan, expected);
   EXPECT_EQ(parse_plan("again", plan_to_json(plan)), plan);
 }

@@ -184,17 +184,20 @@ TEST_F(CostModelTest, KernelTimeScaleStretchesComputeAlone) {
   EXPECT_EQ(seconds_of(Collective::kAllGather, GroupKind::kWorld, 1e8), transfer);
 }
 
-// Attention and routing have constants of their own: FlashAttention-2's, and a host's that launches small kernels; a
-// graph launches these at once.
+// Attention, memory-bound work and routing have constants of their own: FlashAttention-2's, PyTorch's, and a host's
+// that launches small kernels; a graph launches these at once.
 TEST_F(CostModelTest, AttentionAndRoutingOfASystem) {
   const double attends = seconds_of(attention(8192, 1, false)), routes = seconds_of(routing({1e6}, 4));
+  const double moves = seconds_of(permute({1e9}));
   plan.software.attention_time_scale = 1.8;
+  plan.software.memory_time_scale = 1.3;
   plan.software.routing_seconds = 1e-3;
+  EXPECT_NEAR(seconds_of(permute({1e9})) / moves, 1.3, 1e-6);
   EXPECT_NEAR(seconds_of(attention(8192, 1, false)) / attends, 1.8, 1e-6);
-  EXPECT_NEAR(seconds_of(routing({1e6}, 4)) - routes, 1e-3, 1e-9);
+  EXPECT_NEAR(seconds_of(routing({1e6}, 4)) - 1.3 * routes, 1e-3, 1e-9);
   EXPECT_GT(to_seconds(cost(routing({1e6}, 4)).issue), 0);
   plan.cuda_graphs = true;
-  EXPECT_NEAR(seconds_of(routing({1e6}, 4)) - routes, kCapturedRouting * 1e-3, 1e-9);
+  EXPECT_NEAR(seconds_of(routing({1e6}, 4)) - 1.3 * routes, kCapturedRouting * 1e-3, 1e-9);
   EXPECT_EQ(cost(routing({1e6}, 4)).issue.count(), 0);
 }
 
