@@ -47,6 +47,11 @@ TileTerms tile_terms(const Tile& tile, const ProductShape& shape, const Gpu& gpu
 
 }  // namespace
 
+const char* cost_form_name(CostForm form) {
+  static constexpr const char* kNames[kNumCostForms] = {"gemm", "grouped_gemm", "attention", "memory"};
+  return kNames[static_cast<std::size_t>(form)];
+}
+
 std::span<const char* const> term_names(CostForm form) {
   static constexpr const char* kProduct[] = {"start", "flops", "waves", "fill", "loads", "steps", "hbm"};
   static constexpr const char* kAttention[] = {"start", "flops", "wide", "softmax", "diagonal", "longest", "hbm"};

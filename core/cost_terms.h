@@ -19,6 +19,8 @@ namespace msmoe {
 
 // Which terms there are.
 enum class CostForm : std::uint8_t { kGemm, kGroupedGemm, kAttention, kMemory };
+inline constexpr int kNumCostForms = 4;
+const char* cost_form_name(CostForm form);  // "gemm", "grouped_gemm", "attention", "memory"
 
 inline constexpr int kMostTerms = 7;
 using Terms = std::array<double, kMostTerms>;  // seconds; 0 beyond those of the form

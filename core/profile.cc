@@ -12,16 +12,11 @@
 namespace msmoe {
 namespace {
 
-struct NamedForm {
+struct NamedOperator {
   const char* name;
   CostForm form;
 };
-constexpr std::array<NamedForm, 4> kForms = {{{"gemm", CostForm::kGemm},
-                                              {"grouped_gemm", CostForm::kGroupedGemm},
-                                              {"attention", CostForm::kAttention},
-                                              {"memory", CostForm::kMemory}}};
-
-constexpr std::array<NamedForm, kNumFittedOperators> kFittedOperators = {{
+constexpr std::array<NamedOperator, kNumFittedOperators> kFittedOperators = {{
     {"gemm_forward", CostForm::kGemm},
     {"gemm_input_gradient", CostForm::kGemm},
     {"gemm_weight_gradient", CostForm::kGemm},
@@ -35,16 +30,17 @@ constexpr std::array<NamedForm, kNumFittedOperators> kFittedOperators = {{
     {"optimizer", CostForm::kMemory},
 }};
 
-const NamedForm& row(FittedOperator of) { return kFittedOperators[static_cast<std::size_t>(of)]; }
+const NamedOperator& row(FittedOperator of) { return kFittedOperators[static_cast<std::size_t>(of)]; }
 
 constexpr double kLongestSeconds = 1e6;
 
 CostForm read_form(JsonObject& object) {
   const std::string name = object.text("form");
   std::vector<std::string> known;
-  for (const NamedForm& form : kForms) {
-    if (name == form.name) return form.form;
-    known.emplace_back(form.name);
+  for (int index = 0; index < kNumCostForms; ++index) {
+    const auto form = static_cast<CostForm>(index);
+    if (name == cost_form_name(form)) return form;
+    known.emplace_back(cost_form_name(form));
   }
   object.fail("form", "\"" + excerpt(name) + "\" is unknown", "known are " + join(known));
 }
@@ -76,7 +72,7 @@ Fit read_fit(JsonObject object, const std::string& gpu) {
   fit.points = static_cast<int>(object.integer("points", {.min = 0, .max = 1'000'000}));
   fit.held_out = read_errors(object.object("held_out"));
   object.refuse_unknown_keys();
-  for (const NamedForm& known : kFittedOperators)
+  for (const NamedOperator& known : kFittedOperators)
     if (fit.of == known.name && fit.form != known.form)
       object.fail("form", "does not suit " + fit.of, "another one is expected");
   return fit;

@@ -17,8 +17,7 @@ namespace {
 
 using Points = std::vector<const Point*>;
 
-// Those of the simulator's operators that stand for several of ours. A copy by rows is as good a stand-in for the
-// simulator's permutations as for none else; losses and embeddings come once a step.
+// The simulator's operators that stand for several of ours.
 struct Together {
   const char* of;
   std::vector<std::string_view> operators;
@@ -204,13 +203,10 @@ ProfileFits fit_profile(const std::vector<Point>& points, const Gpu& gpu, const 
     result.fits.back().gpu = name;
   };
   for (const auto& [of, measured] : operators) {
+    if (!can_be_fitted(measured)) continue;
     add(of, measured);
-    if (result.fits.empty() || result.fits.back().of != of) continue;
     const Fit& fit = result.fits.back();
-    const char* kind = fit.form == CostForm::kGemm          ? "gemm"
-                       : fit.form == CostForm::kGroupedGemm ? "grouped_gemm"
-                       : fit.form == CostForm::kAttention   ? "attention"
-                                                            : "rows";
+    const char* kind = fit.form == CostForm::kMemory ? "rows" : cost_form_name(fit.form);  // as case_kinds() says
     for (const double error : errors_of(fit, measured, gpu)) errors_of_kind[kind].push_back(error);
   }
   for (const Together& set : taken_together()) {

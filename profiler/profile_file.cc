@@ -11,16 +11,6 @@
 namespace msmoe::profiler {
 namespace {
 
-const char* form_name(CostForm form) {
-  switch (form) {
-    case CostForm::kGemm: return "gemm";
-    case CostForm::kGroupedGemm: return "grouped_gemm";
-    case CostForm::kAttention: return "attention";
-    case CostForm::kMemory: break;
-  }
-  return "memory";
-}
-
 // Four digits are more than a fit means.
 double rounded(double value) { return std::stod(fmt::format("{:.4g}", value)); }
 
@@ -33,7 +23,7 @@ Json to_json(const Fit& fit) {
   const auto names = term_names(fit.form);
   for (std::size_t i = 0; i < names.size(); ++i) terms[names[i]] = rounded(fit.coefficients[i]);
   return {{"of", fit.of},
-          {"form", form_name(fit.form)},
+          {"form", cost_form_name(fit.form)},
           {"terms", terms},
           {"points", fit.points},
           {"held_out", to_json(fit.held_out)}};
