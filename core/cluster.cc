@@ -52,7 +52,11 @@ Gpu read_gpu(JsonObject object) {
   return gpu;
 }
 
-// Where a table lies in a file of its own, its path is relative to the cluster's.
+// Of a file that the cluster's names: relative to it.
+std::string path_beside(const JsonObject& object, const std::string& name) {
+  return (std::filesystem::path(object.file()).parent_path() / name).lexically_normal().string();
+}
+
 std::vector<CollectivePoint> read_points(JsonObject& object) {
   const bool inline_table = object.has("nccl_tests");
   if (inline_table == object.has("table_file"))
@@ -60,8 +64,7 @@ std::vector<CollectivePoint> read_points(JsonObject& object) {
   object.mark_read(inline_table ? "table_file" : "nccl_tests");
   if (inline_table)
     return parse_nccl_tests_table(object.file() + ": " + object.path("nccl_tests"), object.text("nccl_tests"));
-  const std::string path =
-      (std::filesystem::path(object.file()).parent_path() / object.text("table_file")).lexically_normal().string();
+  const std::string path = path_beside(object, object.text("table_file"));
   return parse_nccl_tests_table(path, read_text_file(path));
 }
 
@@ -79,11 +82,10 @@ CollectiveTable read_collective(JsonObject object) {
   return table;
 }
 
-// Where a profile lies in a file of its own, its path is relative to the cluster's.
+// A name that ships, or a file.
 const Profile& read_profile(JsonObject& root) {
   const std::string name = root.text_or("profile", kBaseProfile);
-  if (!name.ends_with(".json")) return find_profile(name);
-  return find_profile((std::filesystem::path(root.file()).parent_path() / name).lexically_normal().string());
+  return find_profile(name.ends_with(".json") ? path_beside(root, name) : name);
 }
 
 Cluster read(const JsonDocument& document) {

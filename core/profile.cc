@@ -1,7 +1,6 @@
 #include "core/profile.h"
 
 #include <array>
-#include <filesystem>
 #include <map>
 #include <mutex>
 

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <map>
+#include <optional>
 
 #include "core/cluster.h"
 #include "core/error.h"
@@ -44,14 +46,25 @@ void measure_all(Machine& machine, const std::vector<Case>& cases, PointFile& po
   }
 }
 
-Measurement measure(const Command& command, const std::string& name, const std::string& output,
+// Terms are of the peaks that the description states: it has to be of this GPU.
+void check_description(const Cluster& cluster, const std::map<std::string, std::string>& conditions) {
+  const auto sms = conditions.find("sms");
+  if (sms == conditions.end() || sms->second == fmt::format("{}", cluster.gpu.sms)) return;
+  throw UserError(
+      cluster.name, "gpu.sms",
+      fmt::format("{} are stated, and the GPU that was measured has {}", cluster.gpu.sms, excerpt(sms->second)),
+      "name the description of that GPU with --cluster");
+}
+
+Measurement measure(const Command& command, const Cluster& cluster, const std::string& output,
                     const std::function<std::unique_ptr<Machine>()>& open) {
   const auto machine = open();
   std::vector<Case> cases;
   for (const std::string& kind : command.only.empty() ? case_kinds() : command.only)
     for (Case& of : cases_of_kind(kind, machine->num_gpus(), command.quick)) cases.push_back(std::move(of));
 
-  Measurement measurement{.name = name, .date = today(), .conditions = machine->conditions()};
+  Measurement measurement{.name = cluster.name, .date = today(), .conditions = machine->conditions()};
+  check_description(cluster, measurement.conditions);
   measurement.before = machine->health();
   PointFile points(points_path(output), measurement.conditions);
   measure_all(*machine, cases, points);
@@ -60,31 +73,23 @@ Measurement measure(const Command& command, const std::string& name, const std::
   return measurement;
 }
 
-Measurement joined(const std::vector<std::string>& paths) {
-  Measurement all = read_measurement(paths.front());
+Measurement joined(const std::vector<std::string>& paths, const Cluster& cluster) {
+  std::optional<Measurement> all;
   std::map<std::string, Point> points;
   for (const std::string& path : paths) {
     const Measurement one = read_measurement(path);
-    if (one.conditions.at("gpu") != all.conditions.at("gpu"))
+    for (const Point& point : one.points) points[point.of.key()] = point;
+    if (!all) all = one;
+    if (one.conditions.at("gpu") != all->conditions.at("gpu"))
       throw UserError(path, "conditions.gpu",
                       fmt::format("{} was measured here, and {} in {}", excerpt(one.conditions.at("gpu")),
-                                  excerpt(all.conditions.at("gpu")), paths.front()),
+                                  excerpt(all->conditions.at("gpu")), paths.front()),
                       "join profiles of one kind of GPU");
-    for (const Point& point : one.points) points[point.of.key()] = point;
   }
-  all.points.clear();
-  for (const auto& [key, point] : points) all.points.push_back(point);
-  return all;
-}
-
-// Terms are of the peaks that the description states: it has to be of this GPU.
-void check_description(const Cluster& cluster, const Measurement& measurement) {
-  const auto sms = measurement.conditions.find("sms");
-  if (sms == measurement.conditions.end() || sms->second == fmt::format("{}", cluster.gpu.sms)) return;
-  throw UserError(
-      cluster.name, "gpu.sms",
-      fmt::format("{} are stated, and the GPU that was measured has {}", cluster.gpu.sms, excerpt(sms->second)),
-      "name the description of that GPU with --cluster");
+  check_description(cluster, all->conditions);
+  all->points.clear();
+  for (const auto& [key, point] : points) all->points.push_back(point);
+  return *all;
 }
 
 void print_errors(const std::map<std::string, FitErrors>& errors) {
@@ -100,8 +105,7 @@ int run(const Command& command, const std::function<std::unique_ptr<Machine>()>&
   const Cluster cluster = find_cluster(command.cluster);
   const std::string output = command.output.empty() ? cluster.name + ".profile.json" : command.output;
   const bool measures = command.refit.empty();
-  const Measurement measurement = measures ? measure(command, cluster.name, output, open) : joined(command.refit);
-  check_description(cluster, measurement);
+  const Measurement measurement = measures ? measure(command, cluster, output, open) : joined(command.refit, cluster);
   const ProfileFits fits = fit_profile(measurement.points, cluster.gpu, measurement.conditions.at("gpu"));
   write_text_file(output, profile_text(measurement, fits));
   if (measures) std::filesystem::remove(points_path(output));

@@ -67,6 +67,7 @@ class Microbenchmarks : public testing::Test {
     op.compute = work;
     return CostModel(cluster, plan).cost(op);
   }
+
   nlohmann::json measured;
   Cluster cluster = find_cluster("h100");
   Plan plan;
