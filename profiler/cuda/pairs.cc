@@ -17,8 +17,8 @@ namespace msmoe::profiler {
 namespace {
 
 constexpr std::uint64_t kFirstTransferTag = 1'000'000;
-constexpr double kTogetherSeconds = 0.012;
-constexpr int kFewestRuns = 6, kMostRuns = 60, kAloneRuns = 10;
+constexpr double kTogetherSeconds = 0.05;
+constexpr int kFewestRuns = 6, kMostRuns = 250, kAloneRuns = 10;
 
 // All that one tag launched on one device.
 struct Run {
