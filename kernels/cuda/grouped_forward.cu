@@ -4,7 +4,7 @@ namespace msmoe::kernels {
 
 namespace {
 
-using Product = GroupedProduct<GroupedPass::kForward, RowMajor, ColumnMajor, cutlass::bfloat16_t>;
+using Product = GroupedProduct<GroupedPass::kForward, RowMajor, ColumnMajor, void, cutlass::bfloat16_t>;
 
 }  // namespace
 

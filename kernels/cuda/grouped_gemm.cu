@@ -31,13 +31,13 @@ GroupSizes check_operands(const GroupedGemm& gemm) {
   return sizes;
 }
 
-const GroupedProductCalls& calls_of(const GroupedGemm& gemm) {
-  switch (gemm.pass) {
+const GroupedProductCalls& calls_of(GroupedPass pass) {
+  switch (pass) {
     case GroupedPass::kForward: return kGroupedForward;
     case GroupedPass::kInputGradient: return kGroupedInputGradient;
     case GroupedPass::kWeightGradient: break;
   }
-  return gemm.accumulate ? kGroupedWeightGradientSum : kGroupedWeightGradient;
+  return kGroupedWeightGradient;
 }
 
 // Block (x, e) clears its share of expert e's gradient if that expert has no rows: no product writes there.
@@ -53,7 +53,7 @@ __global__ void clear_without_rows(const std::int32_t* offsets, float4* out, std
 }  // namespace
 
 std::size_t grouped_gemm_workspace_bytes(const GroupedGemm& operation, int sms) {
-  return calls_of(operation).workspace_bytes(check_operands(operation), sms);
+  return calls_of(operation.pass).workspace_bytes(check_operands(operation), sms);
 }
 
 void grouped_gemm(const GroupedGemm& operation, const DeviceLaunch& launch) {
@@ -69,7 +69,7 @@ void grouped_gemm(const GroupedGemm& operation, const DeviceLaunch& launch) {
   if (operation.rows.size() == 0 || operation.weights.size() == 0) return;
   DeviceLaunch limited = launch;
   if (operation.sms > 0) limited.sms = std::min(operation.sms, launch.sms);
-  calls_of(operation).run(operation, sizes, limited);
+  calls_of(operation.pass).run(operation, sizes, limited);
 }
 
 }  // namespace msmoe::kernels

@@ -1,4 +1,4 @@
-// One product per expert with CUTLASS's pointer-array kernel for Hopper: TMA loads, warp-specialized.
+// One product per expert with CUTLASS's pointer-array kernel for Hopper: TMA loads, warp-specialized, cooperative.
 //
 // The kernel reads shapes, pointers and strides of its groups from device memory. A kernel of one block writes them
 // from the offsets first, so the host never learns how many rows an expert has.
@@ -17,25 +17,18 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/grouped_gemm.h"
-#include "kernels/cuda/tma_add.cuh"
 
 namespace msmoe::kernels {
 
 using RowMajor = cutlass::layout::RowMajor;
 using ColumnMajor = cutlass::layout::ColumnMajor;
 
-// LayoutA and LayoutB are those of a [m, k] and b [k, n] in CUTLASS's words.
-template <GroupedPass pass, class LayoutA, class LayoutB, class ElementD, bool adds = false>
+// LayoutA and LayoutB are those of a [m, k] and b [k, n] in CUTLASS's words; ElementC is void where nothing is added
+// to.
+template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD>
 struct GroupedProduct {
   using Bf16 = cutlass::bfloat16_t;
-  // A weight gradient is short in k and wide in fp32 output: two warp groups on tiles of their own, so that one writes
-  // while the other multiplies ("pingpong"). The other passes share the larger tile, which loads less.
-  static constexpr bool kAlternates = pass == GroupedPass::kWeightGradient;
-  using Schedule = std::conditional_t<kAlternates, cutlass::gemm::KernelPtrArrayTmaWarpSpecializedPingpong,
-                                      cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative>;
-  using EpilogueSchedule = std::conditional_t<kAlternates, cutlass::epilogue::PtrArrayTmaWarpSpecializedPingpong,
-                                              cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>;
-  using TileShape = cute::Shape<cute::_128, std::conditional_t<kAlternates, cute::_128, cute::_256>, cute::_64>;
+  using TileShape = cute::Shape<cute::_128, cute::_256, cute::_64>;
   // Two neighbours share what they load of a or b; forward is faster when it is the rows. A cluster of two is a TPC,
   // which no Hopper GPU lacks half of.
   static constexpr int kCluster = 2;
@@ -43,17 +36,17 @@ struct GroupedProduct {
                                           cute::Shape<cute::_2, cute::_1, cute::_1>>;
   static constexpr int kTmaBytes = 16;
   static constexpr int kAlignment = kTmaBytes / sizeof(Bf16), kAlignmentD = kTmaBytes / sizeof(ElementD);
+  static constexpr bool kAccumulates = !std::is_void_v<ElementC>;
 
-  using Storing = typename cutlass::epilogue::collective::CollectiveBuilder<
+  using Epilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, TileShape, ClusterShape,
-      cutlass::epilogue::collective::EpilogueTileAuto, float, float, void, RowMajor*, kAlignmentD, ElementD, RowMajor*,
-      kAlignmentD, EpilogueSchedule>::CollectiveOp;
-  using Epilogue = std::conditional_t<adds, typename Adding<Storing>::Epilogue, Storing>;
+      cutlass::epilogue::collective::EpilogueTileAuto, float, float, ElementC, RowMajor*, kAlignmentD, ElementD,
+      RowMajor*, kAlignmentD, cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
   using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Bf16, LayoutA*, kAlignment, Bf16, LayoutB*, kAlignment,
       float, TileShape, ClusterShape,
       cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>,
-      Schedule>::CollectiveOp;
+      cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
   using ProblemShape = cute::Shape<int, int, int>;
   using Kernel =
       cutlass::gemm::kernel::GemmUniversal<cutlass::gemm::GroupProblemShape<ProblemShape>, Mainloop, Epilogue>;
@@ -86,14 +79,19 @@ struct GroupedProduct {
   // Only whole clusters run.
   static int usable(int sms) { return std::max(sms / kCluster, 1) * kCluster; }
 
-  static typename Device::Arguments arguments(const Table& table, const GroupSizes& sizes, int sms) {
+  static typename Device::Arguments arguments(const Table& table, const GroupSizes& sizes, bool accumulate, int sms) {
     typename Device::Arguments arguments{};
     arguments.mode = cutlass::gemm::GemmUniversalMode::kGrouped;
     arguments.problem_shape = {sizes.experts, table.shapes, nullptr};
     arguments.mainloop = {table.a, table.stride_a, table.b, table.stride_b};
     arguments.epilogue.thread.alpha = 1;
+    arguments.epilogue.thread.beta = accumulate ? 1 : 0;
     arguments.epilogue.ptr_D = table.d;
     arguments.epilogue.dD = table.stride_d;
+    if constexpr (kAccumulates) {
+      arguments.epilogue.ptr_C = const_cast<const ElementC**>(table.d);
+      arguments.epilogue.dC = table.stride_d;
+    }
     arguments.hw_info.sm_count = usable(sms);
     // Blocks that run at the same time should span a square of the output, so that L2 serves them: the shorter side
     // first. Forward, the rows of an expert first measured faster whatever its shape.
@@ -107,7 +105,7 @@ struct GroupedProduct {
   static std::size_t workspace_bytes(const GroupSizes& sizes, int sms) {
     WorkspaceParts parts;
     const Table table = take_table(parts, sizes.experts);
-    return parts.used() + Device::get_workspace_size(arguments(table, sizes, sms));
+    return parts.used() + Device::get_workspace_size(arguments(table, sizes, false, sms));
   }
 
   static void run(const GroupedGemm& operation, const GroupSizes& sizes, const DeviceLaunch& launch);
@@ -152,9 +150,10 @@ __global__ void fill_table(typename Product::Table table, const std::int32_t* of
   }
 }
 
-template <GroupedPass pass, class LayoutA, class LayoutB, class ElementD, bool adds>
-void GroupedProduct<pass, LayoutA, LayoutB, ElementD, adds>::run(const GroupedGemm& operation, const GroupSizes& sizes,
-                                                                 const DeviceLaunch& launch) {
+template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD>
+void GroupedProduct<pass, LayoutA, LayoutB, ElementC, ElementD>::run(const GroupedGemm& operation,
+                                                                     const GroupSizes& sizes,
+                                                                     const DeviceLaunch& launch) {
   WorkspaceParts parts(launch.workspace);
   const Table table = take_table(parts, sizes.experts);
   constexpr int kThreads = 128;
@@ -167,7 +166,8 @@ void GroupedProduct<pass, LayoutA, LayoutB, ElementD, adds>::run(const GroupedGe
   const auto check_status = [](cutlass::Status status) {
     if (status != cutlass::Status::kSuccess) fail("grouped_gemm", cutlassGetStatusString(status), __FILE__, __LINE__);
   };
-  check_status(device.initialize(arguments(table, sizes, launch.sms), parts.take<std::byte>(0), launch.stream));
+  check_status(device.initialize(arguments(table, sizes, operation.accumulate, launch.sms), parts.take<std::byte>(0),
+                                 launch.stream));
   check_status(device.run(launch.stream));
 }
 

@@ -1,5 +1,5 @@
-// What the passes of a grouped product share with their caller. Each is a CUTLASS kernel in a .cu file of its own,
-// since each takes the compiler half a minute; the weight gradient has two, one that overwrites and one that adds.
+// What the three passes of a grouped product share with their caller. Each pass is a CUTLASS kernel in a .cu file of
+// its own, since each takes the compiler half a minute.
 #pragma once
 
 #include "kernels/cuda/libraries.h"
@@ -17,7 +17,6 @@ struct GroupedProductCalls {
   void (*run)(const GroupedGemm& operation, const GroupSizes& sizes, const DeviceLaunch& launch);
 };
 
-extern const GroupedProductCalls kGroupedForward, kGroupedInputGradient, kGroupedWeightGradient,
-    kGroupedWeightGradientSum;
+extern const GroupedProductCalls kGroupedForward, kGroupedInputGradient, kGroupedWeightGradient;
 
 }  // namespace msmoe::kernels

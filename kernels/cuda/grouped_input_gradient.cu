@@ -4,7 +4,7 @@ namespace msmoe::kernels {
 
 namespace {
 
-using Product = GroupedProduct<GroupedPass::kInputGradient, RowMajor, RowMajor, cutlass::bfloat16_t>;
+using Product = GroupedProduct<GroupedPass::kInputGradient, RowMajor, RowMajor, void, cutlass::bfloat16_t>;
 
 }  // namespace
 

@@ -4,7 +4,7 @@ namespace msmoe::kernels {
 
 namespace {
 
-using Product = GroupedProduct<GroupedPass::kWeightGradient, ColumnMajor, RowMajor, float>;
+using Product = GroupedProduct<GroupedPass::kWeightGradient, ColumnMajor, RowMajor, float, float>;
 
 }  // namespace
 
