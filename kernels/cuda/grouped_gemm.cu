@@ -31,13 +31,17 @@ GroupSizes check_operands(const GroupedGemm& gemm) {
   return sizes;
 }
 
-const GroupedProductCalls& calls_of(GroupedPass pass) {
-  switch (pass) {
+// Where experts have few rows, a tile of the weight gradient takes about as long to add to memory as to multiply.
+// Measured on H100 with 4,096 rows an expert, the shared tile takes 0.72 of the other's time; with 1,024 it takes 1.27.
+constexpr std::int64_t kShortRows = 2048;
+
+const GroupedProductCalls& calls_of(const GroupedGemm& gemm, const GroupSizes& sizes) {
+  switch (gemm.pass) {
     case GroupedPass::kForward: return kGroupedForward;
     case GroupedPass::kInputGradient: return kGroupedInputGradient;
     case GroupedPass::kWeightGradient: break;
   }
-  return kGroupedWeightGradient;
+  return sizes.rows < kShortRows * sizes.experts ? kGroupedWeightGradientShort : kGroupedWeightGradient;
 }
 
 // Block (x, e) clears its share of expert e's gradient if that expert has no rows: no product writes there.
@@ -53,7 +57,8 @@ __global__ void clear_without_rows(const std::int32_t* offsets, float4* out, std
 }  // namespace
 
 std::size_t grouped_gemm_workspace_bytes(const GroupedGemm& operation, int sms) {
-  return calls_of(operation.pass).workspace_bytes(check_operands(operation), sms);
+  const GroupSizes sizes = check_operands(operation);
+  return calls_of(operation, sizes).workspace_bytes(sizes, sms);
 }
 
 void grouped_gemm(const GroupedGemm& operation, const DeviceLaunch& launch) {
@@ -69,7 +74,7 @@ void grouped_gemm(const GroupedGemm& operation, const DeviceLaunch& launch) {
   if (operation.rows.size() == 0 || operation.weights.size() == 0) return;
   DeviceLaunch limited = launch;
   if (operation.sms > 0) limited.sms = std::min(operation.sms, launch.sms);
-  calls_of(operation.pass).run(operation, sizes, limited);
+  calls_of(operation, sizes).run(operation, sizes, limited);
 }
 
 }  // namespace msmoe::kernels

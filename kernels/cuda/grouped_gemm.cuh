@@ -1,4 +1,4 @@
-// One product per expert with CUTLASS's pointer-array kernel for Hopper: TMA loads, warp-specialized, cooperative.
+// One product per expert with CUTLASS's pointer-array kernel for Hopper: TMA loads, warp-specialized.
 //
 // The kernel reads shapes, pointers and strides of its groups from device memory. A kernel of one block writes them
 // from the offsets first, so the host never learns how many rows an expert has.
@@ -23,12 +23,21 @@ namespace msmoe::kernels {
 using RowMajor = cutlass::layout::RowMajor;
 using ColumnMajor = cutlass::layout::ColumnMajor;
 
+// Two warp groups share a tile of 128 x 256, which loads least; or each has its own of 128 x 128 and writes while the
+// other multiplies ("pingpong").
+enum class Tiles { kShared, kOwn };
+
 // LayoutA and LayoutB are those of a [m, k] and b [k, n] in CUTLASS's words; ElementC is void where nothing is added
 // to.
-template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD>
+template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD, Tiles tiles = Tiles::kShared>
 struct GroupedProduct {
   using Bf16 = cutlass::bfloat16_t;
-  using TileShape = cute::Shape<cute::_128, cute::_256, cute::_64>;
+  static constexpr bool kShared = tiles == Tiles::kShared;
+  using Schedule = std::conditional_t<kShared, cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative,
+                                      cutlass::gemm::KernelPtrArrayTmaWarpSpecializedPingpong>;
+  using EpilogueSchedule = std::conditional_t<kShared, cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative,
+                                              cutlass::epilogue::PtrArrayTmaWarpSpecializedPingpong>;
+  using TileShape = cute::Shape<cute::_128, std::conditional_t<kShared, cute::_256, cute::_128>, cute::_64>;
   // Two neighbours share what they load of a or b; forward is faster when it is the rows. A cluster of two is a TPC,
   // which no Hopper GPU lacks half of.
   static constexpr int kCluster = 2;
@@ -41,12 +50,12 @@ struct GroupedProduct {
   using Epilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, TileShape, ClusterShape,
       cutlass::epilogue::collective::EpilogueTileAuto, float, float, ElementC, RowMajor*, kAlignmentD, ElementD,
-      RowMajor*, kAlignmentD, cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
+      RowMajor*, kAlignmentD, EpilogueSchedule>::CollectiveOp;
   using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Bf16, LayoutA*, kAlignment, Bf16, LayoutB*, kAlignment,
       float, TileShape, ClusterShape,
       cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>,
-      cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
+      Schedule>::CollectiveOp;
   using ProblemShape = cute::Shape<int, int, int>;
   using Kernel =
       cutlass::gemm::kernel::GemmUniversal<cutlass::gemm::GroupProblemShape<ProblemShape>, Mainloop, Epilogue>;
@@ -150,10 +159,10 @@ __global__ void fill_table(typename Product::Table table, const std::int32_t* of
   }
 }
 
-template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD>
-void GroupedProduct<pass, LayoutA, LayoutB, ElementC, ElementD>::run(const GroupedGemm& operation,
-                                                                     const GroupSizes& sizes,
-                                                                     const DeviceLaunch& launch) {
+template <GroupedPass pass, class LayoutA, class LayoutB, class ElementC, class ElementD, Tiles tiles>
+void GroupedProduct<pass, LayoutA, LayoutB, ElementC, ElementD, tiles>::run(const GroupedGemm& operation,
+                                                                            const GroupSizes& sizes,
+                                                                            const DeviceLaunch& launch) {
   WorkspaceParts parts(launch.workspace);
   const Table table = take_table(parts, sizes.experts);
   constexpr int kThreads = 128;

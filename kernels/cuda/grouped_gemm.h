@@ -1,5 +1,5 @@
-// What the three passes of a grouped product share with their caller. Each pass is a CUTLASS kernel in a .cu file of
-// its own, since each takes the compiler half a minute.
+// What the passes of a grouped product share with their caller. Each is a CUTLASS kernel in a .cu file of its own,
+// since each takes the compiler half a minute; the weight gradient has a second one for experts with few rows.
 #pragma once
 
 #include "kernels/cuda/libraries.h"
@@ -17,6 +17,7 @@ struct GroupedProductCalls {
   void (*run)(const GroupedGemm& operation, const GroupSizes& sizes, const DeviceLaunch& launch);
 };
 
-extern const GroupedProductCalls kGroupedForward, kGroupedInputGradient, kGroupedWeightGradient;
+extern const GroupedProductCalls kGroupedForward, kGroupedInputGradient, kGroupedWeightGradient,
+    kGroupedWeightGradientShort;
 
 }  // namespace msmoe::kernels
