@@ -129,15 +129,13 @@ TEST_P(ShippedProfile, PredictsShapesThatItWasNotFittedTo) {
   }
 }
 
+TEST_P(ShippedProfile, PredictsWholeLayers) {
+  EXPECT_EQ(fits.errors.at("layers").points, 4);
+  EXPECT_LE(fits.errors.at("layers").p95, 0.05);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, ShippedProfile, testing::Values("h100", "h200"),
                          [](const auto& profile) { return std::string(profile.param); });
-
-TEST(H100Profile, PredictsWholeLayers) {
-  const Measurement measurement = read_measurement(std::string(MSMOE_SOURCE_DIR) + "/clusters/h100.profile.json");
-  const FitErrors layers = fit_profile(measurement.points, gpu(), "").errors.at("layers");
-  EXPECT_EQ(layers.points, 4);
-  EXPECT_LE(layers.p95, 0.05);
-}
 
 }  // namespace
 }  // namespace msmoe::profiler
