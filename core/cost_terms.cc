@@ -23,7 +23,8 @@ struct Tile {
 // The shapes that cuBLAS's kernels for Hopper come in, thinned out. 128 x 256 in either direction is the quickest of
 // them; small ones fill the SMs where there are few rows.
 constexpr Tile kTiles[] = {{256, 128}, {128, 256}, {192, 128}, {128, 192}, {128, 128}, {64, 128}, {128, 64}, {64, 64}};
-constexpr Tile kGroupedTile = {128, 256};  // kernels/cuda/grouped_gemm.cuh
+// kernels/cuda/grouped_gemm.cuh; weight gradients of experts with few rows have 128 x 128, and share the others' fit.
+constexpr Tile kGroupedTile = {128, 256};
 
 TileTerms tile_terms(const Tile& tile, const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak) {
   const auto sms = static_cast<double>(gpu.sms);

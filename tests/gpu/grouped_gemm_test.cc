@@ -71,6 +71,8 @@ TEST_F(GroupedGemmTest, EmptyExperts) {
   compare_all({0, 0, 0});
 }
 TEST_F(GroupedGemmTest, OneHotExpert) { compare_all({0, 0, 1500, 0}); }
+// So many that the weight gradient takes its other kernel.
+TEST_F(GroupedGemmTest, ManyRowsAnExpert) { compare_all({5000, 0, 3001, 1500}); }
 TEST_F(GroupedGemmTest, MoreExpertsThanAWarp) {
   std::vector<int> counts(70);
   for (int e = 0; e < 70; ++e) counts[e] = e * 29 % 41;
