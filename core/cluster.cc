@@ -121,7 +121,8 @@ Cluster read(const JsonDocument& document) {
     for (JsonObject& table : root.objects("collectives")) cluster.collectives.push_back(read_collective(table));
   const Profile& profile = read_profile(root);
   cluster.fits = operator_fits(profile);
-  if (!profile.fits.empty() && was_measured_on(profile.fits.front(), cluster.gpu))
+  cluster.contention = contention_of(profile);
+  if (!profile.fits.empty() && was_measured_on(profile.gpu, cluster.gpu))
     cluster.collectives.insert(cluster.collectives.end(), profile.collectives.begin(), profile.collectives.end());
   root.refuse_unknown_keys();
   return cluster;

@@ -41,6 +41,7 @@ struct Cluster {
   std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
   bool gpu_is_hypothetical = false;            // a what-if changed its peaks: no measurement is of it
   OperatorFits fits{};                         // of its profile
+  Contention contention;                       // likewise
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.
   BytesPerSecond nic_per_gpu() const {

@@ -18,11 +18,17 @@
 namespace msmoe {
 
 // Which terms there are.
-enum class CostForm : std::uint8_t { kGemm, kGroupedGemm, kAttention, kMemory };
-inline constexpr int kNumCostForms = 4;
-const char* cost_form_name(CostForm form);  // "gemm", "grouped_gemm", "attention", "memory"
+enum class CostForm : std::uint8_t { kGemm, kGroupedGemm, kGroupedGemmShort, kAttention, kMemory };
+inline constexpr int kNumCostForms = 5;
+const char* cost_form_name(CostForm form);  // "gemm", "grouped_gemm", "grouped_gemm_short", "attention", "memory"
 
-inline constexpr int kMostTerms = 7;
+// Whether the weight gradients of so many experts come from the kernel with small tiles, two of which overlap on an SM
+// (kGroupedGemmShort): kernels/cuda/grouped_gemm.cu chooses by this, costs follow. rows: of all experts.
+bool has_short_weight_gradients(double rows, double experts);
+inline constexpr double kFewestShortRows = 384, kShortRowsEnd = 2048;  // an expert, on average
+inline constexpr double kMostShortExperts = 64;
+
+inline constexpr int kMostTerms = 8;
 using Terms = std::array<double, kMostTerms>;  // seconds; 0 beyond those of the form
 
 // Names of the terms, in order:
@@ -32,6 +38,7 @@ using Terms = std::array<double, kMostTerms>;  // seconds; 0 beyond those of the
 //              fill       of a wave, the depth of the pipeline: FLOPs of so many more steps of the inner loop
 //              loads      of operands into the SMs, by whole waves, at 10 TB/s from L2
 //              steps      10 ns for each 64 of depth, by waves: nothing goes faster however small the tile
+//              sustained  of `flops`, what exceeds a millisecond: the power limit lowers the clocks then
 //              hbm        operands once and the result, as far as this takes longer than `flops`
 //   attention  flops      of the causal half
 //              wide       the same for each 64 of head width beyond 128
@@ -70,7 +77,8 @@ class TermChoices {
   int size_ = 0;
 };
 
-// peak: of the precision that the product is computed in. form: kGemm or kGroupedGemm, whose kernel has one tile.
+// peak: of the precision that the product is computed in. form: kGemm, or one of the grouped ones, whose kernels have
+// one tile each.
 TermChoices product_terms(CostForm form, const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak);
 TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu);
 TermChoices memory_terms(Bytes moved, const Gpu& gpu);

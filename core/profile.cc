@@ -22,6 +22,7 @@ constexpr std::array<NamedOperator, kNumFittedOperators> kFittedOperators = {{
     {"grouped_gemm_forward", CostForm::kGroupedGemm},
     {"grouped_gemm_input_gradient", CostForm::kGroupedGemm},
     {"grouped_gemm_weight_gradient", CostForm::kGroupedGemm},
+    {"grouped_gemm_weight_gradient_short", CostForm::kGroupedGemmShort},
     {"attention_forward", CostForm::kAttention},
     {"attention_backward", CostForm::kAttention},
     {"elementwise", CostForm::kMemory},
@@ -95,6 +96,23 @@ CollectiveTable read_table(JsonObject object, const Profile& profile) {
   return table;
 }
 
+Contention read_contention(JsonObject object, const std::string& gpu) {
+  constexpr NumberRange kRange = {.min = 0, .max = 100};
+  Contention contention;
+  contention.gpu = gpu;
+  const auto read_kinds = [&](const char* key, auto& values, const auto& name_of) {
+    JsonObject kinds = object.object(key);
+    for (std::size_t kind = 0; kind < values.size(); ++kind) values[kind] = kinds.number(name_of(kind), kRange);
+    kinds.refuse_unknown_keys();
+  };
+  const auto crowd_name = [](std::size_t kind) { return crowd_kind_name(static_cast<CrowdKind>(kind)); };
+  read_kinds("crowds", contention.crowds, crowd_name);
+  read_kinds("yields", contention.yields, crowd_name);
+  read_kinds("waits", contention.waits, [](std::size_t kind) { return kWaitKindNames[kind]; });
+  object.refuse_unknown_keys();
+  return contention;
+}
+
 Profile read(const JsonDocument& document) {
   JsonObject root = document.root();
   Profile profile;
@@ -111,6 +129,8 @@ Profile read(const JsonDocument& document) {
   if (root.has("collectives"))
     for (JsonObject& table : root.objects("collectives"))
       profile.collectives.push_back(read_table(std::move(table), profile));
+  if (auto contention = root.optional_object("contention"))
+    profile.contention = read_contention(std::move(*contention), profile.gpu);
   for (const char* key : {"msmoe", "health_before", "health_after", "errors", "collectives", "points"})
     root.mark_read(key);
   root.refuse_unknown_keys();
@@ -142,9 +162,18 @@ OperatorFits operator_fits(const Profile& profile) {
   return fits;
 }
 
-bool was_measured_on(const Fit& fit, const Gpu& gpu) {
+const Contention& contention_of(const Profile& profile) {
+  if (profile.contention) return *profile.contention;
+  const Profile& shipped = find_profile(kPairsProfile);
+  if (!shipped.contention)
+    throw UserError(std::string(kPairsProfile) + ".profile.json", "contention", "is missing",
+                    "the profile that ships has it");
+  return *shipped.contention;
+}
+
+bool was_measured_on(const std::string& driver_name, const Gpu& gpu) {
   const std::string model = gpu.name.substr(0, gpu.name.find(' '));
-  return !model.empty() && (" " + fit.gpu + " ").find(" " + model + " ") != std::string::npos;
+  return !model.empty() && (" " + driver_name + " ").find(" " + model + " ") != std::string::npos;
 }
 
 Profile parse_profile(const std::string& name, std::string_view json_text) {

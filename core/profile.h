@@ -7,11 +7,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/collective_table.h"
+#include "core/contention.h"
 #include "core/cost_terms.h"
 
 namespace msmoe {
@@ -37,6 +39,7 @@ struct Profile {
   std::string date;  // of the measurement
   std::vector<Fit> fits;
   std::vector<CollectiveTable> collectives;  // between GPUs of one node
+  std::optional<Contention> contention;      // of pairs
 
   const Fit* find(std::string_view of) const;  // nullptr: not measured
 };
@@ -49,13 +52,14 @@ enum class FittedOperator : std::uint8_t {
   kGroupedGemmForward,
   kGroupedGemmInputGradient,
   kGroupedGemmWeightGradient,
+  kGroupedGemmWeightGradientShort,
   kAttentionForward,
   kAttentionBackward,
   kElementwise,  // norms, activations, casts, losses taken together
   kPermute,      // rows gathered or combined by an index
   kOptimizer,
 };
-inline constexpr int kNumFittedOperators = 11;
+inline constexpr int kNumFittedOperators = 12;
 const char* fitted_operator_name(FittedOperator of);  // "gemm_forward", ...
 CostForm fitted_operator_form(FittedOperator of);
 
@@ -66,8 +70,13 @@ using OperatorFits = std::array<const Fit*, kNumFittedOperators>;  // none is nu
 // Those of the profile, and of the base profile what it lacks. The profile has to outlive them.
 OperatorFits operator_fits(const Profile& profile);
 
-// Whether the fit's GPU is the one stated: "NVIDIA H100 80GB HBM3" is an "H100 SXM5 80GB" and no "H800 SXM5 80GB".
-bool was_measured_on(const Fit& fit, const Gpu& gpu);
+// Pairs take two GPUs: those of the profile, else of this one.
+inline constexpr const char* kPairsProfile = "h200";
+const Contention& contention_of(const Profile& profile);
+
+// Whether what the driver calls so is the GPU stated: "NVIDIA H100 80GB HBM3" is an "H100 SXM5 80GB" and no "H800 SXM5
+// 80GB".
+bool was_measured_on(const std::string& driver_name, const Gpu& gpu);
 
 // Throws UserError naming file, key and what is allowed.
 Profile parse_profile(const std::string& name, std::string_view json_text);

@@ -43,7 +43,7 @@ struct Cast {
 };
 
 // E4M3 with one fp32 scale for each block of the matrix: value = scale * quantized, scale = max |block| / 448, and 1
-// where that is 0 (or so small that it would be subnormal).
+// where that is 0 (or so small that it would be subnormal). What is rounded to E4M3 is value * (1 / scale) in fp32.
 //   kToken    blocks of 1 row x 128 columns: scales [rows, ceil(columns / 128)]      (forward, arXiv 2412.19437)
 //   kChannel  blocks of 128 rows x 1 column: scales [ceil(rows / 128), columns]      (weight gradients)
 enum class ScaleBlocks : std::uint8_t { kToken, kChannel };

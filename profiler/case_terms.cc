@@ -62,11 +62,17 @@ const std::map<std::string, Traffic, std::less<>>& traffic() {
 
 constexpr std::string_view kGemm = "gemm_", kGroupedGemm = "grouped_gemm_", kAttention = "attention_";
 
+// As kernels/cuda/grouped_gemm.cu chooses.
+bool is_short(const Case& of) {
+  const Sizes size(of);
+  return of.what.ends_with("weight_gradient") && has_short_weight_gradients(size("rows"), size("experts"));
+}
+
 // As core/lowering does: operands once, a weight gradient read and written in fp32.
 TermChoices product(const Case& of, const Gpu& gpu) {
   const Sizes size(of);
-  const CostForm form = form_of(of.what);
-  const bool is_grouped = form == CostForm::kGroupedGemm;
+  const CostForm form = form_of(of);
+  const bool is_grouped = form != CostForm::kGemm;
   const double rows = is_grouped ? size("rows") : size("tokens"), groups = is_grouped ? size("experts") : 1;
   const double out = size("out"), in = size("in");
   const double activations = kBf16 * rows * (out + in), weights = groups * out * in;
@@ -102,18 +108,23 @@ bool has_terms(std::string_view what) {
          traffic().contains(what);
 }
 
-CostForm form_of(std::string_view what) {
-  assert(has_terms(what));
-  if (what.starts_with(kGemm)) return CostForm::kGemm;
-  if (what.starts_with(kGroupedGemm)) return CostForm::kGroupedGemm;
-  if (what.starts_with(kAttention)) return CostForm::kAttention;
+CostForm form_of(const Case& of) {
+  assert(has_terms(of.what));
+  if (of.what.starts_with(kGemm)) return CostForm::kGemm;
+  if (of.what.starts_with(kGroupedGemm)) return is_short(of) ? CostForm::kGroupedGemmShort : CostForm::kGroupedGemm;
+  if (of.what.starts_with(kAttention)) return CostForm::kAttention;
   return CostForm::kMemory;
 }
 
+std::string fitted_as(const Case& of) {
+  return form_of(of) == CostForm::kGroupedGemmShort ? of.what + "_short" : of.what;
+}
+
 TermChoices terms_of(const Case& of, const Gpu& gpu) {
-  switch (form_of(of.what)) {
+  switch (form_of(of)) {
     case CostForm::kGemm:
-    case CostForm::kGroupedGemm: return product(of, gpu);
+    case CostForm::kGroupedGemm:
+    case CostForm::kGroupedGemmShort: return product(of, gpu);
     case CostForm::kAttention: return attention(of, gpu);
     case CostForm::kMemory: break;
   }

@@ -10,7 +10,9 @@ namespace msmoe::profiler {
 
 // Of an operator alone: not of links, pairs, layers and launches.
 bool has_terms(std::string_view what);
-CostForm form_of(std::string_view what);  // REQUIRES has_terms
+CostForm form_of(const Case& of);  // REQUIRES has_terms
+// The operator whose fit tells the time of the case: what it is of, but for weight gradients of few rows.
+std::string fitted_as(const Case& of);  // REQUIRES has_terms
 TermChoices terms_of(const Case& of, const Gpu& gpu);
 
 // What a memory-bound operator has to read and write, every operand once. REQUIRES: form_of is kMemory.

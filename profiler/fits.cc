@@ -11,6 +11,7 @@
 #include "profiler/case_terms.h"
 #include "profiler/grids.h"
 #include "profiler/least_squares.h"
+#include "profiler/pair_fits.h"
 
 namespace msmoe::profiler {
 namespace {
@@ -110,8 +111,14 @@ std::vector<double> errors_of(const Fit& fit, const Points& points, const Gpu& g
 std::map<std::string, Points> by_operator(const std::vector<Point>& points) {
   std::map<std::string, Points> result;
   for (const Point& point : points)
-    if (has_terms(point.of.what) && !point.of.shape.contains("sms")) result[point.of.what].push_back(&point);
+    if (has_terms(point.of.what) && !point.of.shape.contains("sms")) result[fitted_as(point.of)].push_back(&point);
   return result;
+}
+
+// One of case_kinds().
+const char* kind_of(CostForm form) {
+  if (form == CostForm::kMemory) return "rows";
+  return cost_form_name(form == CostForm::kGroupedGemmShort ? CostForm::kGroupedGemm : form);
 }
 
 bool can_be_fitted(const Points& points) {
@@ -156,7 +163,7 @@ std::optional<double> sum_of_operators(const Case& layer, const std::map<std::st
                                        const Gpu& gpu) {
   double seconds = 0;
   for (const Case& of : operators_of_layer(layer)) {
-    const auto fit = fits.find(of.what);
+    const auto fit = fits.find(fitted_as(of));
     if (fit == fits.end()) return std::nullopt;
     seconds += quickest(fit->second->coefficients, terms_of(of, gpu)).seconds;
   }
@@ -180,10 +187,10 @@ void add_layers(ProfileFits& result, const std::vector<Point>& points, const Gpu
 Fit fit_points(const std::vector<const Point*>& points, const std::string& of, const Gpu& gpu) {
   Fit fit;
   fit.of = of;
-  fit.form = form_of(points.front()->of.what);
+  fit.form = form_of(points.front()->of);
   std::vector<Measured> kept;
   for (const Point* point : points) {
-    assert(form_of(point->of.what) == fit.form);
+    assert(form_of(point->of) == fit.form);
     if (!point->of.is_held_out()) kept.push_back({terms_of(point->of, gpu), to_seconds(point->time)});
   }
   assert(!kept.empty());
@@ -206,8 +213,7 @@ ProfileFits fit_profile(const std::vector<Point>& points, const Gpu& gpu, const 
     if (!can_be_fitted(measured)) continue;
     add(of, measured);
     const Fit& fit = result.fits.back();
-    const char* kind = fit.form == CostForm::kMemory ? "rows" : cost_form_name(fit.form);  // as case_kinds() says
-    for (const double error : errors_of(fit, measured, gpu)) errors_of_kind[kind].push_back(error);
+    for (const double error : errors_of(fit, measured, gpu)) errors_of_kind[kind_of(fit.form)].push_back(error);
   }
   for (const Together& set : taken_together()) {
     Points together;
@@ -218,6 +224,10 @@ ProfileFits fit_profile(const std::vector<Point>& points, const Gpu& gpu, const 
   }
   for (auto& [kind, errors] : errors_of_kind) result.errors[kind] = distribution(std::move(errors));
   add_collectives(result, points);
+  if (auto pairs = fit_pairs(points, gpu, name)) {
+    result.contention = std::move(pairs->contention);
+    result.errors["pairs"] = distribution(std::move(pairs->errors));
+  }
   add_layers(result, points, gpu);
   return result;
 }

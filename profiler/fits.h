@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,9 @@ namespace msmoe::profiler {
 struct ProfileFits {
   std::vector<Fit> fits;  // of every operator that was measured, and of those that the simulator takes together
   std::vector<CollectiveTable> collectives;
-  // "gemm", "grouped_gemm", "attention", "collectives", "layers": all of a kind taken together. Layers were not fitted
-  // to; of them all points count.
+  std::optional<Contention> contention;
+  // "gemm", "grouped_gemm", "attention", "collectives", "pairs", "layers": all of a kind taken together. Layers were
+  // not fitted to; of them all points count. Those of pairs are |predicted - measured| slow-down.
   std::map<std::string, FitErrors> errors;
 };
 

@@ -36,6 +36,18 @@ Json to_json(const CollectiveTable& table) {
   return {{"collective", table.collective}, {"ranks", table.ranks}, {"points", points}};
 }
 
+Json to_json(const Contention& contention) {
+  Json json;
+  for (std::size_t kind = 0; kind < kNumCrowdKinds; ++kind) {
+    const char* name = crowd_kind_name(static_cast<CrowdKind>(kind));
+    json["crowds"][name] = rounded(contention.crowds[kind]);
+    json["yields"][name] = rounded(contention.yields[kind]);
+  }
+  for (std::size_t kind = 0; kind < kNumWaitKinds; ++kind)
+    json["waits"][kWaitKindNames[kind]] = rounded(contention.waits[kind]);
+  return json;
+}
+
 Json to_json(const Point& point) {
   Json shape = Json::object();
   for (const auto& [name, size] : point.of.shape) shape[name] = size;
@@ -88,6 +100,7 @@ std::string profile_text(const Measurement& measurement, const ProfileFits& fits
   for (const auto& [what, value] : measurement.before) head["health_before"][what] = value;
   for (const auto& [what, value] : measurement.after) head["health_after"][what] = value;
   for (const auto& [kind, errors] : fits.errors) head["errors"][kind] = to_json(errors);
+  if (fits.contention) head["contention"] = to_json(*fits.contention);
   std::string text = head.dump(1);
   text.resize(text.size() - 2);  // the newline and the brace
   append_list(text, "fits", fits.fits);

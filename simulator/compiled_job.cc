@@ -24,6 +24,9 @@ void check_task(const Task& task, std::int64_t block_idx, std::int64_t task_idx)
     require(share >= 0 && share <= 1, "block: share outside [0, 1]", block_idx, task_idx);
   }
   require(task.tiles_per_sm >= 0, "block: negative tiles", block_idx, task_idx);
+  const Interference& of = task.interference;
+  for (const float value : {of.crowds, of.yields, of.waits, of.wire, of.presses})
+    require(value >= 0, "block: negative interference", block_idx, task_idx);
 }
 
 CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool shares_queues) {
@@ -47,7 +50,7 @@ CompiledBlock compile_block(const Block& block, std::int64_t block_idx, bool sha
     if (shares_queues) compiled.issued_before[position] = count;
     rank[t] = ++count[task.stream];
     to.alone_ps = task.alone_ps;
-    to.demand = {task.share, task.holder, task.tiles_per_sm};
+    to.demand = {task.share, task.holder, task.tiles_per_sm, task.interference};
     to.task = t;
     if (static_cast<std::size_t>(t) >= block.waits.size()) continue;
     for (std::int32_t wait : block.waits[t]) {

@@ -8,7 +8,7 @@
 namespace msmoe::simulator {
 namespace {
 
-// The fit that tells the operator's time.
+// The fit that tells the operator's time, but for weight gradients with a choice of kernels.
 FittedOperator fitted_operator(const Compute& work, Pass pass) {
   const bool is_input_gradient = pass == Pass::kBackwardInput, is_weight_gradient = pass == Pass::kBackwardWeight;
   switch (work.kind) {
@@ -17,9 +17,8 @@ FittedOperator fitted_operator(const Compute& work, Pass pass) {
              : is_weight_gradient ? FittedOperator::kGemmWeightGradient
                                   : FittedOperator::kGemmForward;
     case ComputeKind::kGroupedGemm:
-      return is_input_gradient    ? FittedOperator::kGroupedGemmInputGradient
-             : is_weight_gradient ? FittedOperator::kGroupedGemmWeightGradient
-                                  : FittedOperator::kGroupedGemmForward;
+      if (is_weight_gradient) return FittedOperator::kGroupedGemmWeightGradient;
+      return is_input_gradient ? FittedOperator::kGroupedGemmInputGradient : FittedOperator::kGroupedGemmForward;
     case ComputeKind::kAttention: return FittedOperator::kAttentionForward;
     case ComputeKind::kAttentionBackward: return FittedOperator::kAttentionBackward;
     case ComputeKind::kPermute: return FittedOperator::kPermute;
@@ -34,7 +33,8 @@ FittedOperator fitted_operator(const Compute& work, Pass pass) {
 TermChoices terms_of(const Compute& work, CostForm form, const Gpu& gpu) {
   switch (form) {
     case CostForm::kGemm:
-    case CostForm::kGroupedGemm: {
+    case CostForm::kGroupedGemm:
+    case CostForm::kGroupedGemmShort: {
       const bool fp8 = work.precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
       const ProductShape shape{.rows = static_cast<double>(work.m),
                                .columns = static_cast<double>(work.n),
@@ -69,7 +69,23 @@ CostModel::CostModel(const Cluster& cluster, const Plan& plan) : cluster_(cluste
 
 const Fit& CostModel::fit(FittedOperator of) const { return *cluster_.fits[static_cast<std::size_t>(of)]; }
 
-const Fit& CostModel::fit_of(const Operator& op) const { return fit(fitted_operator(op.compute, op.pass)); }
+const Fit& CostModel::fit_of(const Operator& op) const { return fit(chosen_kernel(op.compute, op.pass).of); }
+
+// Weight gradients of few experts have two kernels. Where they have few rows each, too, the quicker counts, which is
+// about the one that runs: costs would fall at the number of rows from which the other one does.
+CostModel::ChosenKernel CostModel::chosen_kernel(const Compute& work, Pass pass) const {
+  using enum FittedOperator;
+  const FittedOperator of = fitted_operator(work, pass);
+  const auto timed = [&](FittedOperator kernel) {
+    return quickest(fit(kernel).coefficients, terms_of(work, fitted_operator_form(kernel), cluster_.gpu));
+  };
+  const ChosenKernel usual{of, timed(of)};
+  const bool has_choice = of == kGroupedGemmWeightGradient && static_cast<double>(work.groups) <= kMostShortExperts &&
+                          static_cast<double>(work.k) < kShortRowsEnd;
+  if (!has_choice) return usual;
+  const ChosenKernel with_small_tiles{kGroupedGemmWeightGradientShort, timed(kGroupedGemmWeightGradientShort)};
+  return with_small_tiles.tile.seconds < usual.tile.seconds ? with_small_tiles : usual;
+}
 
 double CostModel::memory_seconds(FittedOperator of, Bytes moved) const {
   return quickest(fit(of).coefficients, memory_terms(moved, cluster_.gpu)).seconds;
@@ -78,10 +94,9 @@ double CostModel::memory_seconds(FittedOperator of, Bytes moved) const {
 CostModel::ComputeSeconds CostModel::compute_seconds(const Compute& work, Pass pass) const {
   ComputeSeconds result;
   if (work.kind == ComputeKind::kNone) return result;
-  const FittedOperator of = fitted_operator(work, pass);
+  const auto [of, chosen] = chosen_kernel(work, pass);
   const Terms& coefficients = fit(of).coefficients;
   const CostForm form = fitted_operator_form(of);
-  const ChosenTile chosen = quickest(coefficients, terms_of(work, form, cluster_.gpu));
   result.total = chosen.seconds + std::max(0, work.kernels - 1) * memory_seconds(FittedOperator::kElementwise, {});
   result.tiles_per_sm = chosen.tiles_per_sm;
   const double moved = work.hbm.count / cluster_.gpu.hbm.count;
@@ -222,10 +237,32 @@ CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op) const 
   Operator exchange = op;
   exchange.compute = {};
   exchange.sms = 1;  // as a kernel's, not a whole collective by copy engines
-  const double compute = pieces * compute_seconds(piece, op.pass).total;
+  // A row of pieces is as sustained as the whole.
+  const double compute =
+      std::max(pieces * compute_seconds(piece, op.pass).total, compute_seconds(op.compute, op.pass).total);
   const double transfer = transfer_seconds(exchange).total;
   const double alone = op.transfer_leads ? 0 : transfer / pieces;
   return {std::max(compute, transfer) + alone, compute};
+}
+
+// A fused operator is no pair: it crowds as its product does, and no transfer is seen beside it.
+Interference CostModel::interference(const Operator& op, const OperatorCost& cost, bool by_copy_engine) const {
+  const Contention& contention = cluster_.contention;
+  Interference result;
+  if (op.compute.kind != ComputeKind::kNone) {
+    const auto kind = static_cast<std::size_t>(crowd_kind(fitted_operator(op.compute, op.pass)));
+    result.crowds = static_cast<float>(contention.crowds[kind]);
+    result.yields = static_cast<float>(contention.yields[kind]);
+    return result;
+  }
+  if (cost.alone.count() <= 0) return result;
+  const Volumes sent = volumes(op.transfer, group(op.transfer.group));
+  const double moved = 2 * (sent.nvlink + sent.nic) / to_seconds(cost.alone);
+  result.presses = static_cast<float>(pressing(cost.share[kSm], moved / cluster_.gpu.hbm.count));
+  result.wire = std::max(cost.share[kNvlinkOut], cost.share[kNicOut]);
+  // Copy engines wait for no loads of SMs.
+  if (!by_copy_engine) result.waits = static_cast<float>(contention.waits[wait_kind(op.transfer.collective)]);
+  return result;
 }
 
 OperatorCost CostModel::cost(const Operator& op) const {
@@ -260,6 +297,7 @@ OperatorCost CostModel::cost(const Operator& op) const {
   result.share[kNicOut] = share(transfer.nic, alone);
   result.share[kNicIn] = receives ? result.share[kNicOut] : 0;
   if (transfer.by_copy_engine) result.share[kCopyEngine] = 1;
+  result.interference = interference(op, result, transfer.by_copy_engine);
   result.issue = plan_.cuda_graphs ? Duration{}
                                    : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
                                              (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
@@ -297,6 +335,7 @@ Block make_block(const std::vector<Operator>& operators, const CostModel& costs)
     task.alone_ps = cost.alone.count();
     task.share = cost.share;
     task.tiles_per_sm = cost.tiles_per_sm;
+    task.interference = cost.interference;
     task.holder = op.compute.kind == ComputeKind::kNone;
     task.stream = static_cast<std::uint8_t>(op.stream);
     block.tasks.push_back(task);

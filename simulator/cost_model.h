@@ -17,7 +17,8 @@ namespace msmoe::simulator {
 struct OperatorCost {
   Duration alone;
   std::array<float, kNumResources> share{};
-  float tiles_per_sm = 0;      // as Task's
+  float tiles_per_sm = 0;  // as Task's
+  Interference interference;
   Duration issue;              // what the host takes to launch it
   Duration compute, transfer;  // each half alone; fused, the operator takes a little more than the longer one
   Duration computing;          // how much of `alone` the compute half accounts for; the rest is exposed communication
@@ -49,10 +50,16 @@ class CostModel {
   static Volumes volumes(const Transfer& transfer, const Group& group);
   const Fit& fit(FittedOperator of) const;
   double memory_seconds(FittedOperator of, Bytes moved) const;  // REQUIRES: a fit of memory's form
+  struct ChosenKernel {
+    FittedOperator of;
+    ChosenTile tile;
+  };
+  ChosenKernel chosen_kernel(const Compute& work, Pass pass) const;
   ComputeSeconds compute_seconds(const Compute& work, Pass pass) const;
   double latency_seconds(Collective collective, const Group& group) const;
   TransferSeconds transfer_seconds(const Operator& op) const;
   std::optional<double> measured_seconds(const Transfer& transfer, const Group& group, double latency) const;
+  Interference interference(const Operator& op, const OperatorCost& cost, bool by_copy_engine) const;
   struct FusedSeconds {
     double total = 0, compute = 0;  // compute: the compute half, stretched
   };

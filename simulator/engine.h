@@ -21,8 +21,12 @@
 // with 4 to 64 SMs held by another kernel) takes 1.11 to 2.0 times as long as alone; this says 1.06 to 2.25
 // (reports/validation/h100-microbenchmarks.json).
 //
-// and are found by progressive filling: all x_i rise together until one reaches 1 or a bound is met; the tasks under
-// that bound stop, the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section 6.5.2). Every rate
+//     x_i <= 1 / s_i                              how much those beside it slow task i (core/contention.h), whatever
+//                                                 they share
+//
+// and are found by progressive filling: all x_i rise together until one reaches its own bound or a shared one is met;
+// the tasks under that bound stop, the rest rise on (max-min fairness, Bertsekas & Gallager, Data Networks, section
+// 6.5.2). Every rate
 // is above 0, but for tasks that need SMs while holders hold them all (H >= 1). Shares are floats: demands that exceed
 // a capacity by less than 1e-6 fit.
 //
@@ -52,12 +56,21 @@ enum Resource : std::uint8_t {
   kNumResources,
 };
 
+// How a task slows those beside it and is slowed by them, in the terms of core/contention.h. What several do adds up.
+struct Interference {
+  float crowds = 0, yields = 0;            // of an operator
+  float waits = 0, wire = 0, presses = 0;  // of a transfer
+
+  friend bool operator==(const Interference&, const Interference&) = default;
+};
+
 struct Task {
   std::int64_t alone_ps = 0;
   std::array<float, kNumResources> share{};  // each in [0, 1]
   bool holder = false;
   std::uint8_t stream = 0;  // < kMaxStreams
   float tiles_per_sm = 0;   // of a tiled kernel; 0: work that spreads over any number of SMs
+  Interference interference;
 };
 inline constexpr int kMaxStreams = 4;
 

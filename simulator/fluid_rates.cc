@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/contention.h"
+
 namespace msmoe::simulator {
 namespace {
 
@@ -44,13 +46,31 @@ double tiled_share(const Demand& demand, double free) {
   return std::max(alone, free / rate);
 }
 
+// 1 / s_i.
+double highest_rate(const Demand* const* demands, int count, int own) {
+  const Interference& of = demands[own]->interference;
+  double crowds = 0, presses = 0;
+  for (int i = 0; i < count; ++i) {
+    if (i == own) continue;
+    crowds += static_cast<double>(demands[i]->interference.crowds);
+    presses += static_cast<double>(demands[i]->interference.presses);
+  }
+  double slowdown = 1;
+  if (of.yields > 0 && presses > 0) slowdown = slowed_operator(of.yields, presses);
+  if (of.waits > 0 && of.wire < 1 && crowds > 0) slowdown *= slowed_transfer(of.wire, of.waits, crowds);
+  return 1 / slowdown;
+}
+
 }  // namespace
 
-// At each level some resource is full, or all rates have reached 1; the tasks that use a full resource keep their rate,
-// and the rest rise on. Only resources that would be asked for more than there is at rate 1 can fill up.
+// At each level some resource is full, or some rate is as high as it may be; these tasks and those that use a full
+// resource keep their rate, and the rest rise on. Only resources that would be asked for more than there is at rate 1
+// can fill up.
 void fluid_rates(const Demand* const* demands, int count, double* rates) {
+  std::array<double, kMaxStreams> highest;
+  for (int i = 0; i < count; ++i) highest[i] = highest_rate(demands, count, i);
   if (all_fit(demands, count)) {
-    std::fill_n(rates, count, 1.0);
+    std::copy_n(highest.begin(), count, rates);
     return;
   }
   std::array<Amounts, kMaxStreams> use;
@@ -76,6 +96,9 @@ void fluid_rates(const Demand* const* demands, int count, double* rates) {
   double level = 0;
   while (rising != 0) {
     double rise = 1 - level;
+    for (int i = 0; i < count; ++i) {
+      if (rising >> i & 1) rise = std::min(rise, highest[i] - level);
+    }
     std::array<double, kNumLimits> slope{};  // of scarce[s]: use per unit of level
     for (int s = 0; s < num_scarce; ++s) {
       for (int i = 0; i < count; ++i) {
@@ -84,8 +107,9 @@ void fluid_rates(const Demand* const* demands, int count, double* rates) {
       if (slope[s] * rise > left[scarce[s]]) rise = left[scarce[s]] / slope[s];
     }
     level += rise;
-    const bool at_top = level > 1 - kRounding;
-    unsigned stopped = at_top ? rising : 0;
+    unsigned at_top = 0;
+    for (int i = 0; i < count; ++i) at_top |= static_cast<unsigned>(level > highest[i] - kRounding) << i;
+    unsigned stopped = at_top;
     for (int s = 0; s < num_scarce; ++s) {
       double& rest = left[scarce[s]];
       rest = std::max(0.0, rest - slope[s] * rise);
@@ -96,7 +120,7 @@ void fluid_rates(const Demand* const* demands, int count, double* rates) {
     }
     stopped &= rising;
     for (int i = 0; i < count; ++i) {
-      if (stopped >> i & 1) rates[i] = at_top ? 1 : level;
+      if (stopped >> i & 1) rates[i] = at_top >> i & 1 ? highest[i] : level;
     }
     rising &= ~stopped;
   }

@@ -12,6 +12,7 @@ struct Demand {
   std::array<float, kNumResources> share{};  // of each resource, at rate 1
   bool holder = false;
   float tiles_per_sm = 0;  // as Task's
+  Interference interference;
 };
 
 // Sets rates[i] of demands[i], each in [0, 1]. The rate is 0 where demands[i] needs SMs and holders hold them all.

@@ -20,7 +20,7 @@ Graded grade_fits(const Cluster& cluster, std::initializer_list<FittedOperator> 
   Graded weakest{Evidence::kMeasured, ""};
   for (const FittedOperator of : operators) {
     const Fit& fit = *cluster.fits[static_cast<std::size_t>(of)];
-    const bool is_own = !cluster.gpu_is_hypothetical && was_measured_on(fit, cluster.gpu);
+    const bool is_own = !cluster.gpu_is_hypothetical && was_measured_on(fit.gpu, cluster.gpu);
     if (!is_own) weakest = {Evidence::kDerived, "msmoe-profile on " + fit.gpu + ", scaled by the GPU's peaks"};
     if (weakest.source.empty()) weakest.source = "msmoe-profile on " + fit.gpu;
   }
@@ -82,12 +82,14 @@ void grade_time(PredictionEvidence& evidence, const Program& program, const Clus
   const Graded gemm = grade_products(plan, cluster, {kGemmForward, kGemmInputGradient, kGemmWeightGradient});
   at(evidence, TimePart::kGemm) = gemm;
   at(evidence, TimePart::kRecompute) = gemm;
-  at(evidence, TimePart::kExpertGemm) =
-      grade_products(plan, cluster, {kGroupedGemmForward, kGroupedGemmInputGradient, kGroupedGemmWeightGradient});
+  at(evidence, TimePart::kExpertGemm) = grade_products(
+      plan, cluster,
+      {kGroupedGemmForward, kGroupedGemmInputGradient, kGroupedGemmWeightGradient, kGroupedGemmWeightGradientShort});
   at(evidence, TimePart::kAttention) = grade_fits(cluster, {kAttentionForward, kAttentionBackward});
   at(evidence, TimePart::kElementwise) = grade_fits(cluster, {kElementwise, kPermute});
   at(evidence, TimePart::kExposedCommunication) = grade_layers(program, cluster);
-  at(evidence, TimePart::kSlowdown) = {Evidence::kAssumed, "resources shared by max-min fairness"};
+  at(evidence, TimePart::kSlowdown) = {Evidence::kAssumed,
+                                       "resources shared by max-min fairness, pairs as on " + cluster.contention.gpu};
   at(evidence, TimePart::kBubble) = {Evidence::kDerived, "composed of the slots of all stages"};
 
   Wires sends(program, cluster), gathers(program, cluster), reductions(program, cluster);

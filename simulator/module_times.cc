@@ -27,6 +27,7 @@ Beside pass_beside(const Block& block, std::int64_t alone, const DataShare& shar
   task.alone_ps = static_cast<std::int64_t>(kMostSlowdown * static_cast<double>(alone));
   task.share = share.share;
   task.holder = share.holder;
+  task.interference = share.interference;
   task.stream = static_cast<std::uint8_t>(Stream::kPipeline);
   Job job;
   job.blocks = {block, {.tasks = {task}, .waits = {}}};
@@ -64,6 +65,9 @@ bool alike(const DataShare& a, const DataShare& b) {
   for (int r = 0; r < kNumResources; ++r) {
     if (std::abs(a.share[r] - b.share[r]) > kDifference) return false;
   }
+  const Interference &of_a = a.interference, &of_b = b.interference;
+  if (std::abs(of_a.presses - of_b.presses) > kDifference || std::abs(of_a.waits - of_b.waits) > kDifference)
+    return false;
   return a.holder == b.holder;
 }
 
@@ -76,7 +80,7 @@ Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const C
     if (is_reduce ? !plan.overlap_grad_reduce : !plan.overlap_param_gather) continue;
     const Block block = make_block(is_reduce ? sync.reduce : sync.gather, costs);
     for (const Task& task : block.tasks) {
-      const DataShare one{task.share, task.holder, static_cast<double>(task.alone_ps)};
+      const DataShare one{task.share, task.holder, task.interference, static_cast<double>(task.alone_ps)};
       const auto known = std::find_if(shares.begin(), shares.end(), [&](const DataShare& s) { return alike(s, one); });
       if (known != shares.end()) {
         known->time_ps += one.time_ps;
@@ -91,7 +95,10 @@ Shares data_shares(const Plan& plan, const ModuleParameters& parameters, const C
 Shares send_shares(const Plan& plan, const Model& model, const CostModel& costs) {
   if (plan.pp == 1 || !plan.overlap_p2p) return {};
   const OperatorCost cost = costs.cost(lower_pipeline_send(model, plan));
-  return {{.share = cost.share, .holder = true, .time_ps = static_cast<double>(cost.alone.count())}};
+  return {{.share = cost.share,
+           .holder = true,
+           .interference = cost.interference,
+           .time_ps = static_cast<double>(cost.alone.count())}};
 }
 
 ModuleTimes& ModuleTimes::operator+=(const ModuleTimes& other) {

@@ -22,6 +22,7 @@ namespace msmoe::simulator {
 struct DataShare {
   std::array<float, kNumResources> share{};
   bool holder = false;  // as Task::holder
+  Interference interference;
   double time_ps = 0;
 };
 using Shares = std::vector<DataShare>;

@@ -101,7 +101,7 @@ void run(const Quantize& operation, const Check& check) {
     if (scale[i] < std::numeric_limits<float>::min()) scale[i] = 1;
   }
   for (std::int64_t i = 0; i < in.size(); ++i)
-    out.as<std::uint8_t>()[i] = to_e4m3(load(in, i) / scale[scale_index(in, i, blocks)]);
+    out.as<std::uint8_t>()[i] = to_e4m3(load(in, i) * (1 / scale[scale_index(in, i, blocks)]));
 }
 
 void run(const Dequantize& operation, const Check& check) {

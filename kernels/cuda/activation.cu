@@ -9,7 +9,8 @@ namespace {
 
 using Bf16 = __nv_bfloat16;
 constexpr int kThreads = 256, kVector = 8, kBlocksPerSm = 8;
-constexpr std::int64_t kMostRotated = 4096;  // its table fits in shared memory
+constexpr int kRotatedEach = 2, kRopeBlocksPerSm = 5;
+constexpr int kMostRotated = 4096;  // its table fits in shared memory
 
 __device__ inline float sigmoid(float x) { return 1.0F / (1.0F + __expf(-x)); }
 
@@ -80,45 +81,65 @@ __global__ void __launch_bounds__(kThreads) add(const Bf16* a, const Bf16* b, Bf
 // Of every head: which columns turn, and by how much at each position.
 struct Rotation {
   int heads, width, half;
-  double log2_base;
+  double octaves_each;  // by which a pair's frequency is below that of the pair before
   float direction;
 };
 
-// A block takes as many tokens at a time as give each thread two vectors, those of columns that turn together. What
-// they turn by, cosine and sine, is the same for all heads of a token: table [tokens at a time, 8, half / 8], so that
-// neighbours read neighbours.
-__global__ void __launch_bounds__(kThreads)
+// A block takes as many tokens at a time as give each thread kRotatedEach pairs of vectors, those of columns that turn
+// together. What they turn by, cosine and sine, is the same for all heads of a token: table [tokens at a time, 8,
+// half / 8], so that neighbours read neighbours.
+__global__ void __launch_bounds__(kThreads, kRopeBlocksPerSm)
     rope(Bf16* vectors, const int* positions, std::int64_t tokens, int tokens_at_a_time, const Rotation by) {
-  extern __shared__ float2 table[];
+  extern __shared__ double turns_each[];  // at position 1; in the table's order
+  auto* table = reinterpret_cast<float2*>(turns_each + by.half);
   const int vectors_per_head = by.half / kVector, vectors_per_token = by.heads * vectors_per_head;
+  for (int slot = static_cast<int>(threadIdx.x); slot < by.half; slot += kThreads) {
+    const int pair = slot % vectors_per_head * kVector + slot / vectors_per_head;
+    constexpr double kTurnsPerRadian = 0.15915494309189535;
+    turns_each[slot] = kTurnsPerRadian * exp2(-by.octaves_each * pair);
+  }
+  __syncthreads();
   const std::int64_t stride = std::int64_t{gridDim.x} * tokens_at_a_time;
   for (std::int64_t first = std::int64_t{blockIdx.x} * tokens_at_a_time; first < tokens; first += stride) {
     const int here = static_cast<int>(min(std::int64_t{tokens_at_a_time}, tokens - first));
     for (int entry = static_cast<int>(threadIdx.x); entry < here * by.half; entry += kThreads) {
-      const int slot = entry % by.half, pair = slot % vectors_per_head * kVector + slot / vectors_per_head;
       // Whole turns are dropped in double: at position 2^17 an angle in fp32 is off by hundredths.
-      constexpr double kTurnsPerRadian = 0.15915494309189535;
-      const double turns = positions[first + entry / by.half] * kTurnsPerRadian * exp2(-by.log2_base * pair / by.half);
+      const double turns = positions[first + entry / by.half] * turns_each[entry % by.half];
       float sine, cosine;
       sincospif(2 * static_cast<float>(turns - rint(turns)), &sine, &cosine);
       table[entry] = {cosine, by.direction * sine};
     }
     __syncthreads();
-    for (int index = static_cast<int>(threadIdx.x); index < here * vectors_per_token; index += kThreads) {
-      const int token = index / vectors_per_token, of_token = index % vectors_per_token;
-      const int head = of_token / vectors_per_head, vector = of_token % vectors_per_head;
-      Bf16* at = vectors + ((first + token) * by.heads + head + 1) * by.width - 2 * by.half + vector * kVector;
-      Vector8 a = Vector8::load_written(at), b = Vector8::load_written(at + by.half);
-      const float2* turns = table + token * by.half + vector;
+    const int pairs = here * vectors_per_token;
+    for (int start = static_cast<int>(threadIdx.x); start < pairs; start += kRotatedEach * kThreads) {
+      Bf16* at[kRotatedEach];
+      const float2* turns[kRotatedEach];
+      uint4 a[kRotatedEach], b[kRotatedEach];
 #pragma unroll
-      for (int element = 0; element < kVector; ++element) {
-        const auto [cosine, sine] = turns[element * vectors_per_head];
-        const float x = a.value[element], y = b.value[element];
-        a.value[element] = x * cosine - y * sine;
-        b.value[element] = x * sine + y * cosine;
+      for (int i = 0; i < kRotatedEach; ++i) {
+        const int index = start + i * kThreads;
+        if (index >= pairs) break;
+        const int token = index / vectors_per_token, of_token = index % vectors_per_token;
+        const int head = of_token / vectors_per_head, vector = of_token % vectors_per_head;
+        at[i] = vectors + ((first + token) * by.heads + head + 1) * by.width - 2 * by.half + vector * kVector;
+        turns[i] = table + token * by.half + vector;
+        a[i] = *reinterpret_cast<const uint4*>(at[i]);
+        b[i] = *reinterpret_cast<const uint4*>(at[i] + by.half);
       }
-      a.store(at);
-      b.store(at + by.half);
+#pragma unroll
+      for (int i = 0; i < kRotatedEach; ++i) {
+        if (start + i * kThreads >= pairs) break;
+        Vector8 x = Vector8::of(a[i]), y = Vector8::of(b[i]);
+#pragma unroll
+        for (int element = 0; element < kVector; ++element) {
+          const auto [cosine, sine] = turns[i][element * vectors_per_head];
+          const float before = x.value[element];
+          x.value[element] = before * cosine - y.value[element] * sine;
+          y.value[element] = before * sine + y.value[element] * cosine;
+        }
+        x.store(at[i]);
+        y.store(at[i] + by.half);
+      }
     }
     __syncthreads();
   }
@@ -173,19 +194,21 @@ void launch(const Rope& op, const DeviceLaunch& on) {
   require_matrix(op.vectors, tokens, op.vectors.columns, Element::kBf16, "rope", "vectors");
   require(op.width > 0 && op.vectors.columns % op.width == 0 && op.width % kVector == 0, "rope",
           "columns are a multiple of the heads' width, which is one of 8");
-  require(op.rotated >= 0 && op.rotated <= std::min(op.width, kMostRotated) && op.rotated % (2 * kVector) == 0, "rope",
-          "rotated is a multiple of 16, at most the heads' width and at most 4096");
+  require(op.rotated >= 0 && op.rotated <= std::min(op.width, std::int64_t{kMostRotated}) &&
+              op.rotated % (2 * kVector) == 0,
+          "rope", "rotated is a multiple of 16, at most the heads' width and at most 4096");
   require(op.positions.element == Element::kInt32 && op.positions.size() == tokens, "rope",
           "positions are int32, one for each token");
   if (op.vectors.size() == 0 || op.rotated == 0) return;
   const Rotation by{.heads = static_cast<int>(op.vectors.columns / op.width),
                     .width = static_cast<int>(op.width),
                     .half = static_cast<int>(op.rotated / 2),
-                    .log2_base = std::log2(op.base),
+                    .octaves_each = std::log2(op.base) * 2 / static_cast<double>(op.rotated),
                     .direction = op.backward ? -1.0F : 1.0F};
-  const int tokens_at_a_time = std::max(1, kThreads / (by.heads * by.half / kVector));
-  rope<<<num_blocks(tokens, tokens_at_a_time, on.sms, kBlocksPerSm), kThreads,
-         static_cast<std::size_t>(tokens_at_a_time) * by.half * sizeof(float2), on.stream>>>(
+  const int tokens_at_a_time =
+      std::max(1, std::min(kRotatedEach * kThreads / (by.heads * by.half / kVector), kMostRotated / 2 / by.half));
+  const std::size_t shared = by.half * sizeof(double) + tokens_at_a_time * by.half * sizeof(float2);
+  rope<<<num_blocks(tokens, tokens_at_a_time, on.sms, kRopeBlocksPerSm), kThreads, shared, on.stream>>>(
       op.vectors.as<Bf16>(), op.positions.as<int>(), tokens, tokens_at_a_time, by);
   MSMOE_CHECK(cudaGetLastError());
 }

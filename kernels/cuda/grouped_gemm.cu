@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/cost_terms.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/grouped_gemm.h"
 #include "kernels/cuda/requirements.h"
@@ -33,16 +34,15 @@ GroupSizes check_operands(const GroupedGemm& gemm) {
 
 // Where experts have few rows, a tile of the weight gradient takes about as long to add to memory as to multiply, and
 // tiles that overlap the two win: 2.03 ms instead of 2.32 for 8 experts of 1,024 rows on H100 (gpu_bench). With 4,096
-// rows they lost over a quarter there, since they load more. Only the average is known here, not each expert's rows.
-constexpr std::int64_t kShortRows = 2048;
-
+// rows they lost over a quarter there, since they load more.
 const GroupedProductCalls& calls_of(const GroupedGemm& gemm, const GroupSizes& sizes) {
   switch (gemm.pass) {
     case GroupedPass::kForward: return kGroupedForward;
     case GroupedPass::kInputGradient: return kGroupedInputGradient;
     case GroupedPass::kWeightGradient: break;
   }
-  return sizes.rows < kShortRows * sizes.experts ? kGroupedWeightGradientShort : kGroupedWeightGradient;
+  const bool is_short = has_short_weight_gradients(static_cast<double>(sizes.rows), sizes.experts);
+  return is_short ? kGroupedWeightGradientShort : kGroupedWeightGradient;
 }
 
 // Block (x, e) clears its share of expert e's gradient if that expert has no rows: no product writes there.

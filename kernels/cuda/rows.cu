@@ -10,47 +10,34 @@ namespace {
 using Bf16 = __nv_bfloat16;
 constexpr int kThreads = 256, kWarps = kThreads / kWarp, kVector = 8, kStep = kWarp * kVector;
 constexpr int kBlocksPerSm = 16;
-// Of what a warp gathers at a time: four independent accesses a lane. 16,384 tokens' slices are 16 MiB of L2's 50.
-constexpr int kRowsEach = 2, kSliceVectors = 2, kSlice = kSliceVectors * kStep;
+constexpr int kGatherThreads = 128, kGatherWarps = kGatherThreads / kWarp, kRowsEach = 2;
 
 __device__ inline std::int64_t warp_index() { return std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp; }
 __device__ inline std::int64_t num_warps() { return std::int64_t{gridDim.x} * kWarps; }
 __device__ inline int first_column() { return static_cast<int>(threadIdx.x) % kWarp * kVector; }
 
-// A warp takes kRowsEach rows at a time, of which it moves one slice, and all rows' first slice goes before any second
-// one: a slice of all rows fits in L2, where a row that is read for several experts may still be.
-__global__ void __launch_bounds__(kThreads) gather(const Bf16* in, const int* source_of, const float* weights,
-                                                   Bf16* out, std::int64_t rows, int width, int fan_out) {
-  const std::int64_t groups = (rows + kRowsEach - 1) / kRowsEach;
-  const std::int64_t items = groups * ((width + kSlice - 1) / kSlice);
-  for (std::int64_t item = warp_index(); item < items; item += num_warps()) {
-    const int column = static_cast<int>(item / groups) * kSlice + first_column();
-    const std::int64_t first = item % groups * kRowsEach;
-    uint4 vectors[kRowsEach][kSliceVectors];
-    int sources[kRowsEach];
+// A warp moves 256 columns of kRowsEach rows. Blocks start in order, so all rows' first columns go before any second
+// ones: 16,384 tokens' are 8 MiB, which stay in L2 for a row that is read for several experts. A grid that walked would
+// lose that, as the blocks that do not fit at first would begin again at the first columns.
+__global__ void __launch_bounds__(kGatherThreads) gather(const Bf16* in, const int* source_of, const float* weights,
+                                                         Bf16* out, std::int64_t rows, int width, int fan_out) {
+  const int column = static_cast<int>(blockIdx.y) * kStep + first_column();
+  if (column >= width) return;
+  const std::int64_t first = (std::int64_t{blockIdx.x} * kGatherWarps + threadIdx.x / kWarp) * kRowsEach;
+  int sources[kRowsEach];
 #pragma unroll
-    for (int row = 0; row < kRowsEach; ++row) sources[row] = first + row < rows ? source_of[first + row] : -1;
+  for (int row = 0; row < kRowsEach; ++row) sources[row] = first + row < rows ? source_of[first + row] : -1;
+  uint4 vectors[kRowsEach] = {};
+  float weight[kRowsEach];
 #pragma unroll
-    for (int row = 0; row < kRowsEach; ++row) {
-      const Bf16* from = in + std::int64_t{max(sources[row], 0) / fan_out} * width;
-#pragma unroll
-      for (int vector = 0; vector < kSliceVectors; ++vector) {
-        const int at = column + vector * kStep;
-        vectors[row][vector] =
-            sources[row] >= 0 && at < width ? __ldg(reinterpret_cast<const uint4*>(from + at)) : uint4{};
-      }
-    }
-#pragma unroll
-    for (int row = 0; row < kRowsEach; ++row) {
-      if (first + row >= rows) break;
-      const float weight = weights == nullptr || sources[row] < 0 ? 1.0F : weights[sources[row]];
-#pragma unroll
-      for (int vector = 0; vector < kSliceVectors; ++vector) {
-        const int at = column + vector * kStep;
-        if (at < width) Vector8::of(vectors[row][vector]).times(weight).stream(out + (first + row) * width + at);
-      }
-    }
+  for (int row = 0; row < kRowsEach; ++row) {
+    weight[row] = weights == nullptr || sources[row] < 0 ? 1.0F : weights[sources[row]];
+    if (sources[row] >= 0)
+      vectors[row] = __ldg(reinterpret_cast<const uint4*>(in + std::int64_t{sources[row] / fan_out} * width + column));
   }
+#pragma unroll
+  for (int row = 0; row < kRowsEach; ++row)
+    if (first + row < rows) Vector8::of(vectors[row]).times(weight[row]).stream(out + (first + row) * width + column);
 }
 
 // A warp takes 256 columns of one token: a token has many choices, and there are few tokens where experts are spread
@@ -124,10 +111,12 @@ void launch(const GatherRows& op, const DeviceLaunch& on) {
   require_index(op.source_of, op.out.rows, "gather_rows");
   require_weights(op.weights, 0, "gather_rows");
   if (op.out.size() == 0) return;
-  const std::int64_t items = (op.out.rows + kRowsEach - 1) / kRowsEach * ((op.out.columns + kSlice - 1) / kSlice);
-  gather<<<num_blocks(items, kWarps, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.in.as<Bf16>(), op.source_of.as<int>(), optional_data<float>(op.weights), op.out.as<Bf16>(), op.out.rows,
-      static_cast<int>(op.out.columns), op.fan_out);
+  constexpr int kRowsOfBlock = kGatherWarps * kRowsEach;
+  const dim3 grid(static_cast<unsigned>((op.out.rows + kRowsOfBlock - 1) / kRowsOfBlock),
+                  static_cast<unsigned>((op.out.columns + kStep - 1) / kStep));
+  gather<<<grid, kGatherThreads, 0, on.stream>>>(op.in.as<Bf16>(), op.source_of.as<int>(),
+                                                 optional_data<float>(op.weights), op.out.as<Bf16>(), op.out.rows,
+                                                 static_cast<int>(op.out.columns), op.fan_out);
   MSMOE_CHECK(cudaGetLastError());
 }
 

@@ -10,144 +10,220 @@ namespace msmoe::kernels {
 namespace {
 
 using Bf16 = __nv_bfloat16;
-constexpr int kThreads = 256, kVector = 8, kBlocksPerSm = 8;
+constexpr int kThreads = 256, kVector = 8, kCastLoads = 4;
 constexpr int kBlock = 128;  // of one scale
 constexpr float kLargestE4m3 = 448, kSmallestNormal = 1.17549435e-38F;
 
+// Four neighbouring elements: 16 bytes of fp32, which a warp moves in whole sectors.
+struct Vector4 {
+  float4 value;
+
+  __device__ explicit Vector4(float4 of) : value(of) {}
+  __device__ explicit Vector4(uint2 of) {
+    const float2 low = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(of.x)),
+                 high = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(of.y));
+    value = {low.x, low.y, high.x, high.y};
+  }
+  __device__ void store(float* to) const { *reinterpret_cast<float4*>(to) = value; }
+  __device__ void store(Bf16* to) const {
+    uint2 raw;
+    reinterpret_cast<__nv_bfloat162&>(raw.x) = __floats2bfloat162_rn(value.x, value.y);
+    reinterpret_cast<__nv_bfloat162&>(raw.y) = __floats2bfloat162_rn(value.z, value.w);
+    *reinterpret_cast<uint2*>(to) = raw;
+  }
+};
+__device__ inline float4 load4(const float* from) { return __ldg(reinterpret_cast<const float4*>(from)); }
+__device__ inline uint2 load4(const Bf16* from) { return __ldg(reinterpret_cast<const uint2*>(from)); }
+
 template <class In, class Out>
 __global__ void __launch_bounds__(kThreads) cast(const In* in, Out* out, std::int64_t size) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads, vectors = size / kVector;
-  const std::int64_t first = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  for (std::int64_t vector = first; vector < vectors; vector += stride)
-    Vector8::load(in + vector * kVector).store(out + vector * kVector);
-  const std::int64_t rest = vectors * kVector + first;
+  const std::int64_t vectors = size / 4, first = std::int64_t{blockIdx.x} * kThreads * kCastLoads + threadIdx.x;
+  decltype(load4(in)) raw[kCastLoads];
+#pragma unroll
+  for (int i = 0; i < kCastLoads; ++i)
+    if (first + i * kThreads < vectors) raw[i] = load4(in + (first + i * kThreads) * 4);
+#pragma unroll
+  for (int i = 0; i < kCastLoads; ++i)
+    if (first + i * kThreads < vectors) Vector4(raw[i]).store(out + (first + i * kThreads) * 4);
+  const std::int64_t rest = vectors * 4 + first;
   if (rest < size) out[rest] = static_cast<Out>(static_cast<float>(in[rest]));
 }
 
 template <class Out>
 __global__ void __launch_bounds__(kThreads)
     sum_chunks(const Bf16* chunks, Out* out, std::int64_t vectors, std::int64_t parts, bool accumulate) {
-  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
-  for (std::int64_t vector = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; vector < vectors; vector += stride) {
-    Vector8 sum = {};
+  const std::int64_t vector = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (vector >= vectors) return;
+  Vector8 sum = {};
 #pragma unroll 4
-    for (std::int64_t part = 0; part < parts; ++part) {
-      const Vector8 chunk = Vector8::load(chunks + (part * vectors + vector) * kVector);
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const Vector8 chunk = Vector8::load(chunks + (part * vectors + vector) * kVector);
 #pragma unroll
-      for (int element = 0; element < kVector; ++element) sum.value[element] += chunk.value[element];
-    }
-    if (accumulate) {
-      const Vector8 before = Vector8::load_written(out + vector * kVector);
-#pragma unroll
-      for (int element = 0; element < kVector; ++element) sum.value[element] += before.value[element];
-    }
-    sum.store(out + vector * kVector);
+    for (int element = 0; element < kVector; ++element) sum.value[element] += chunk.value[element];
   }
+  if (accumulate) {
+    const Vector8 before = Vector8::load_written(out + vector * kVector);
+#pragma unroll
+    for (int element = 0; element < kVector; ++element) sum.value[element] += before.value[element];
+  }
+  sum.store(out + vector * kVector);
 }
 
 __device__ inline float scale_of(float largest) {
   const float scale = largest / kLargestE4m3;
   return scale < kSmallestNormal ? 1.0F : scale;
 }
-__device__ inline std::uint8_t quantized(float value, float scale) {
-  return __nv_cvt_float_to_fp8(value / scale, __NV_SATFINITE, __NV_E4M3);
+
+// 8 elements of bf16, times inverse, as codes.
+__device__ inline uint2 quantized(const uint4& raw, const float (&inverse)[kVector]) {
+  const Vector8 values = Vector8::of(raw);
+  __nv_fp8x2_storage_t codes[kVector / 2];
+#pragma unroll
+  for (int pair = 0; pair < kVector / 2; ++pair) {
+    const int element = 2 * pair;
+    codes[pair] = __nv_cvt_float2_to_fp8x2(
+        {values.value[element] * inverse[element], values.value[element + 1] * inverse[element + 1]}, __NV_SATFINITE,
+        __NV_E4M3);
+  }
+  return *reinterpret_cast<const uint2*>(codes);
 }
-__device__ inline float dequantized(std::uint8_t code, float scale) {
-  return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3))) * scale;
+__device__ inline Vector8 dequantized(const uint2& raw, const Vector8& scale) {
+  const auto* codes = reinterpret_cast<const __nv_fp8x2_storage_t*>(&raw);
+  Vector8 result;
+#pragma unroll
+  for (int pair = 0; pair < kVector / 2; ++pair) {
+    const float2 two = __half22float2(__half2(__nv_cvt_fp8x2_to_halfraw2(codes[pair], __NV_E4M3)));
+    result.value[2 * pair] = two.x * scale.value[2 * pair];
+    result.value[2 * pair + 1] = two.y * scale.value[2 * pair + 1];
+  }
+  return result;
 }
 
-// A half-warp for each block of 128 columns of one row: 8 elements a lane.
+// Each of the 8 elements in `largest` becomes the larger absolute value of the two.
+__device__ inline void widen(uint4& largest, const uint4& by) {
+  auto* a = reinterpret_cast<__nv_bfloat162*>(&largest);
+  const auto* b = reinterpret_cast<const __nv_bfloat162*>(&by);
+#pragma unroll
+  for (int pair = 0; pair < kVector / 2; ++pair) a[pair] = __hmax2(a[pair], __habs2(b[pair]));
+}
+
+// What a block of threads takes of a matrix: 256 columns, 8 a lane, of kRowsEach rows a warp. The rows of one warp lie
+// kWarps apart, and all are of one block of 128.
+constexpr int kAcross = kWarp * kVector, kWarps = kThreads / kWarp, kRowsEach = 2, kTileRows = kRowsEach * kWarps;
+static_assert(kBlock % kTileRows == 0);
+struct Tile {
+  std::int64_t first_row;
+  int column;
+
+  __device__ explicit Tile(int columns) {
+    const unsigned across = (columns + kAcross - 1) / kAcross;
+    first_row = std::int64_t{blockIdx.x / across} * kTileRows + threadIdx.x / kWarp;
+    column = static_cast<int>(blockIdx.x % across * kAcross + threadIdx.x % kWarp * kVector);
+  }
+  __device__ std::int64_t row(int index) const { return first_row + index * kWarps; }
+};
+unsigned num_tiles(std::int64_t rows, std::int64_t columns) {
+  return static_cast<unsigned>((rows + kTileRows - 1) / kTileRows * ((columns + kAcross - 1) / kAcross));
+}
+
+// Half a warp has a block of 128 columns.
 __global__ void __launch_bounds__(kThreads)
-    quantize_tokens(const Bf16* in, std::uint8_t* out, float* scales, std::int64_t rows, int columns, int blocks) {
-  constexpr int kLanes = kBlock / kVector;
-  const std::int64_t stride = std::int64_t{gridDim.x} * (kThreads / kLanes);
-  const std::int64_t items = rows * blocks;
-  // All lanes of a warp take part in its shuffles, so the loop ends for all at once.
-  for (std::int64_t item = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
-       item - threadIdx.x / kLanes < items; item += stride) {
-    const std::int64_t row = item / blocks;
-    const int block = static_cast<int>(item % blocks);
-    const int column = block * kBlock + static_cast<int>(threadIdx.x) % kLanes * kVector;
-    const bool is_inside = item < items && column < columns;
-    Vector8 values = {};
-    if (is_inside) values = Vector8::load(in + row * columns + column);
-    float largest = 0;
+    quantize_tokens(const Bf16* in, std::uint8_t* out, float* scales, std::int64_t rows, int columns) {
+  const Tile tile(columns);
+  const int column = tile.column, blocks = (columns + kBlock - 1) / kBlock;
+  uint4 raw[kRowsEach] = {};
 #pragma unroll
-    for (const float value : values.value) largest = fmaxf(largest, fabsf(value));
+  for (int index = 0; index < kRowsEach; ++index)
+    if (tile.row(index) < rows && column < columns)
+      raw[index] = __ldg(reinterpret_cast<const uint4*>(in + tile.row(index) * columns + column));
 #pragma unroll
-    for (int offset = kLanes / 2; offset > 0; offset /= 2)
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
-    if (!is_inside) continue;
-    const float scale = scale_of(largest);
-    if (column == block * kBlock) scales[row * blocks + block] = scale;
-    std::uint8_t codes[kVector];
+  for (int index = 0; index < kRowsEach; ++index) {
+    const std::int64_t row = tile.row(index);
+    uint4 of_lane = {};
+    widen(of_lane, raw[index]);
+    const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&of_lane);
+    __nv_bfloat162 largest = __hmax2(__hmax2(pairs[0], pairs[1]), __hmax2(pairs[2], pairs[3]));
 #pragma unroll
-    for (int element = 0; element < kVector; ++element) codes[element] = quantized(values.value[element], scale);
-    *reinterpret_cast<uint2*>(out + row * columns + column) = *reinterpret_cast<const uint2*>(codes);
+    for (int offset = kBlock / kVector / 2; offset > 0; offset /= 2)
+      largest = __hmax2(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
+    if (row >= rows || column >= columns) continue;
+    const float scale = scale_of(__bfloat162float(__hmax(largest.x, largest.y))), inverse = 1 / scale;
+    if (column % kBlock == 0) scales[row * blocks + column / kBlock] = scale;
+    float inverses[kVector];
+#pragma unroll
+    for (float& of_element : inverses) of_element = inverse;
+    *reinterpret_cast<uint2*>(out + row * columns + column) = quantized(raw[index], inverses);
   }
 }
 
-// A block of threads for 128 rows x 64 columns: 8 neighbouring columns a thread, 32 threads down, 4 rows each.
+// A block of threads for 128 rows x 128 columns: 8 neighbouring columns a thread, 16 threads down, 8 rows each.
 __global__ void __launch_bounds__(kThreads)
     quantize_channels(const Bf16* in, std::uint8_t* out, float* scales, std::int64_t rows, int columns) {
-  constexpr int kAcross = 8, kDown = kThreads / kAcross, kRowsEach = kBlock / kDown;
-  __shared__ float largest_of[kDown][kAcross * kVector + 1];
-  const int across = static_cast<int>(threadIdx.x) % kAcross, down = static_cast<int>(threadIdx.x) / kAcross;
-  const int column = (static_cast<int>(blockIdx.x) * kAcross + across) * kVector;
-  const std::int64_t first_row = std::int64_t{blockIdx.y} * kBlock;
-  Vector8 values[kRowsEach] = {};
-  float largest[kVector] = {};
+  constexpr int kLanes = kBlock / kVector, kDown = kThreads / kLanes, kRows = kBlock / kDown;
+  __shared__ uint4 largest_of[kWarps][kLanes];
+  __shared__ float inverse_of[kBlock];
+  const int thread = static_cast<int>(threadIdx.x), across = thread % kLanes, down = thread / kLanes;
+  const int first_column = static_cast<int>(blockIdx.x) * kBlock, column = first_column + across * kVector;
+  const std::int64_t first_row = std::int64_t{blockIdx.y} * kBlock + down;
+  uint4 raw[kRows] = {}, largest = {};
 #pragma unroll
-  for (int index = 0; index < kRowsEach; ++index) {
-    const std::int64_t row = first_row + index * kDown + down;
-    if (row < rows && column < columns) values[index] = Vector8::load(in + row * columns + column);
-#pragma unroll
-    for (int element = 0; element < kVector; ++element)
-      largest[element] = fmaxf(largest[element], fabsf(values[index].value[element]));
+  for (int index = 0; index < kRows; ++index) {
+    const std::int64_t row = first_row + index * kDown;
+    if (row < rows && column < columns) raw[index] = __ldg(reinterpret_cast<const uint4*>(in + row * columns + column));
   }
 #pragma unroll
-  for (int element = 0; element < kVector; ++element) largest_of[down][across * kVector + element] = largest[element];
+  for (int index = 0; index < kRows; ++index) widen(largest, raw[index]);
+  // The other half of the warp has the same columns.
+  widen(largest, {__shfl_xor_sync(0xffffffffU, largest.x, kLanes), __shfl_xor_sync(0xffffffffU, largest.y, kLanes),
+                  __shfl_xor_sync(0xffffffffU, largest.z, kLanes), __shfl_xor_sync(0xffffffffU, largest.w, kLanes)});
+  if (thread % kWarp < kLanes) largest_of[thread / kWarp][across] = largest;
   __syncthreads();
-  for (int half = kDown / 2; half > 0; half /= 2) {
-    if (down < half)
-      for (int element = across * kVector; element < (across + 1) * kVector; ++element)
-        largest_of[down][element] = fmaxf(largest_of[down][element], largest_of[down + half][element]);
-    __syncthreads();
+  if (thread < kBlock) {
+    Bf16 of_column = __float2bfloat16(0.0F);
+#pragma unroll
+    for (const auto& of_warp : largest_of)
+      of_column = __hmax(of_column, reinterpret_cast<const Bf16*>(of_warp)[thread]);
+    const float scale = scale_of(__bfloat162float(of_column));
+    inverse_of[thread] = 1 / scale;
+    if (first_column + thread < columns) scales[std::int64_t{blockIdx.y} * columns + first_column + thread] = scale;
   }
+  __syncthreads();
   if (column >= columns) return;
-  float scale[kVector];
+  float inverse[kVector];
 #pragma unroll
-  for (int element = 0; element < kVector; ++element) {
-    scale[element] = scale_of(largest_of[0][across * kVector + element]);
-    if (down == 0) scales[std::int64_t{blockIdx.y} * columns + column + element] = scale[element];
-  }
+  for (int element = 0; element < kVector; ++element) inverse[element] = inverse_of[across * kVector + element];
 #pragma unroll
-  for (int index = 0; index < kRowsEach; ++index) {
-    const std::int64_t row = first_row + index * kDown + down;
-    if (row >= rows) continue;
-    std::uint8_t codes[kVector];
-#pragma unroll
-    for (int element = 0; element < kVector; ++element)
-      codes[element] = quantized(values[index].value[element], scale[element]);
-    *reinterpret_cast<uint2*>(out + row * columns + column) = *reinterpret_cast<const uint2*>(codes);
+  for (int index = 0; index < kRows; ++index) {
+    const std::int64_t row = first_row + index * kDown;
+    if (row < rows) *reinterpret_cast<uint2*>(out + row * columns + column) = quantized(raw[index], inverse);
   }
 }
 
+template <ScaleBlocks kBlocks>
 __global__ void __launch_bounds__(kThreads)
-    dequantize(const std::uint8_t* in, const float* scales, Bf16* out, std::int64_t rows, int columns, bool by_token) {
-  const int vectors_per_row = columns / kVector, blocks = (columns + kBlock - 1) / kBlock;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads, vectors = rows * vectors_per_row;
-  for (std::int64_t vector = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; vector < vectors; vector += stride) {
-    const std::int64_t row = vector / vectors_per_row;
-    const int column = static_cast<int>(vector % vectors_per_row) * kVector;
-    const uint2 raw = *reinterpret_cast<const uint2*>(in + row * columns + column);
-    const auto* codes = reinterpret_cast<const std::uint8_t*>(&raw);
-    Vector8 values;
+    dequantize(const std::uint8_t* in, const float* scales, Bf16* out, std::int64_t rows, int columns) {
+  const Tile tile(columns);
+  const int column = tile.column, blocks = (columns + kBlock - 1) / kBlock;
+  if (column >= columns) return;
+  constexpr bool kByToken = kBlocks == ScaleBlocks::kToken;
+  uint2 raw[kRowsEach];
+  float scale_of_row[kRowsEach];
 #pragma unroll
-    for (int element = 0; element < kVector; ++element)
-      values.value[element] = dequantized(codes[element], by_token ? scales[row * blocks + column / kBlock]
-                                                                   : scales[row / kBlock * columns + column + element]);
-    values.store(out + row * columns + column);
+  for (int index = 0; index < kRowsEach; ++index) {
+    const std::int64_t row = tile.row(index);
+    if (row >= rows) break;
+    raw[index] = __ldg(reinterpret_cast<const uint2*>(in + row * columns + column));
+    if (kByToken) scale_of_row[index] = __ldg(scales + row * blocks + column / kBlock);
+  }
+  Vector8 scale;
+  if (!kByToken && tile.first_row < rows) scale = Vector8::load(scales + tile.first_row / kBlock * columns + column);
+#pragma unroll
+  for (int index = 0; index < kRowsEach; ++index) {
+    const std::int64_t row = tile.row(index);
+    if (row >= rows) break;
+    if (kByToken)
+      for (float& of_column : scale.value) of_column = scale_of_row[index];
+    dequantized(raw[index], scale).store(out + row * columns + column);
   }
 }
 
@@ -171,8 +247,8 @@ void launch(const Cast& op, const DeviceLaunch& on) {
   require(op.in.rows == op.out.rows && op.in.columns == op.out.columns, "cast", "in and out are equally large");
   const std::int64_t size = op.in.size();
   if (size == 0) return;
-  // At least 8 threads are there for the elements that fill no vector.
-  const unsigned blocks = std::max(1U, num_blocks(size / kVector, kThreads, on.sms, kBlocksPerSm));
+  // At least 3 threads are there for the elements that fill no vector.
+  const auto blocks = static_cast<unsigned>((size / 4 + kThreads * kCastLoads) / (kThreads * kCastLoads));
   if (op.in.element == Element::kBf16 && op.out.element == Element::kFp32) {
     cast<<<blocks, kThreads, 0, on.stream>>>(op.in.as<Bf16>(), op.out.as<float>(), size);
   } else if (op.in.element == Element::kFp32 && op.out.element == Element::kBf16) {
@@ -191,7 +267,7 @@ void launch(const SumChunks& op, const DeviceLaunch& on) {
   require(op.out.size() % kVector == 0, "sum_chunks", "out has a multiple of 8 elements");
   if (op.out.size() == 0) return;
   const std::int64_t vectors = op.out.size() / kVector, parts = op.chunks.size() / op.out.size();
-  const unsigned blocks = num_blocks(vectors, kThreads, on.sms, kBlocksPerSm);
+  const auto blocks = static_cast<unsigned>((vectors + kThreads - 1) / kThreads);
   if (op.out.element == Element::kFp32) {
     sum_chunks<<<blocks, kThreads, 0, on.stream>>>(op.chunks.as<Bf16>(), op.out.as<float>(), vectors, parts,
                                                    op.accumulate);
@@ -210,12 +286,10 @@ void launch(const Quantize& op, const DeviceLaunch& on) {
   require_scales(op.scales, op.blocks, rows, columns, "quantize");
   if (op.in.size() == 0) return;
   if (op.blocks == ScaleBlocks::kToken) {
-    const std::int64_t items = rows * blocks_of(columns);
-    quantize_tokens<<<num_blocks(items, kThreads / (kBlock / kVector), on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-        op.in.as<Bf16>(), op.out.as<std::uint8_t>(), op.scales.as<float>(), rows, static_cast<int>(columns),
-        static_cast<int>(blocks_of(columns)));
+    quantize_tokens<<<num_tiles(rows, columns), kThreads, 0, on.stream>>>(
+        op.in.as<Bf16>(), op.out.as<std::uint8_t>(), op.scales.as<float>(), rows, static_cast<int>(columns));
   } else {
-    const dim3 grid(static_cast<unsigned>((columns + 63) / 64), static_cast<unsigned>(blocks_of(rows)));
+    const dim3 grid(static_cast<unsigned>(blocks_of(columns)), static_cast<unsigned>(blocks_of(rows)));
     quantize_channels<<<grid, kThreads, 0, on.stream>>>(op.in.as<Bf16>(), op.out.as<std::uint8_t>(),
                                                         op.scales.as<float>(), rows, static_cast<int>(columns));
   }
@@ -228,9 +302,9 @@ void launch(const Dequantize& op, const DeviceLaunch& on) {
   require_codes(op.in, rows, columns, "dequantize");
   require_scales(op.scales, op.blocks, rows, columns, "dequantize");
   if (op.out.size() == 0) return;
-  dequantize<<<num_blocks(op.out.size() / kVector, kThreads, on.sms, kBlocksPerSm), kThreads, 0, on.stream>>>(
-      op.in.as<std::uint8_t>(), op.scales.as<float>(), op.out.as<Bf16>(), rows, static_cast<int>(columns),
-      op.blocks == ScaleBlocks::kToken);
+  auto* kernel = op.blocks == ScaleBlocks::kToken ? dequantize<ScaleBlocks::kToken> : dequantize<ScaleBlocks::kChannel>;
+  kernel<<<num_tiles(rows, columns), kThreads, 0, on.stream>>>(op.in.as<std::uint8_t>(), op.scales.as<float>(),
+                                                               op.out.as<Bf16>(), rows, static_cast<int>(columns));
   MSMOE_CHECK(cudaGetLastError());
 }
 

@@ -43,25 +43,35 @@ class Graph {
   cudaGraphExec_t executable_ = nullptr;
 };
 
-}  // namespace
-
-std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch) {
-  const Stream stream;
-  Graph graph(stream.handle, launch);
-  const Event begin, end;
-  constexpr int kWarmReplays = 3;
+std::vector<std::int64_t> timed(int warm_times, int times, cudaStream_t stream, const std::function<void()>& launch) {
   constexpr double kPsPerMillisecond = 1e9;
+  const Event begin, end;
   std::vector<std::int64_t> picoseconds;
-  for (int i = 0; i < kWarmReplays + replays; ++i) {
-    MSMOE_CHECK(cudaEventRecord(begin.handle, stream.handle));
-    graph.launch(stream.handle);
-    MSMOE_CHECK(cudaEventRecord(end.handle, stream.handle));
+  for (int i = 0; i < warm_times + times; ++i) {
+    MSMOE_CHECK(cudaEventRecord(begin.handle, stream));
+    launch();
+    MSMOE_CHECK(cudaEventRecord(end.handle, stream));
     MSMOE_CHECK(cudaEventSynchronize(end.handle));
     float milliseconds = 0;
     MSMOE_CHECK(cudaEventElapsedTime(&milliseconds, begin.handle, end.handle));
-    if (i >= kWarmReplays) picoseconds.push_back(std::llround(milliseconds * kPsPerMillisecond));
+    if (i >= warm_times) picoseconds.push_back(std::llround(milliseconds * kPsPerMillisecond));
   }
   return picoseconds;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch) {
+  constexpr int kWarmReplays = 3;
+  const Stream stream;
+  Graph graph(stream.handle, launch);
+  return timed(kWarmReplays, replays, stream.handle, [&] { graph.launch(stream.handle); });
+}
+
+std::vector<std::int64_t> time_launches(int warm_launches, int launches,
+                                        const std::function<void(cudaStream_t)>& launch) {
+  const Stream stream;
+  return timed(warm_launches, launches, stream.handle, [&] { launch(stream.handle); });
 }
 
 }  // namespace msmoe::profiler

@@ -13,4 +13,8 @@ namespace msmoe::profiler {
 // done before.
 std::vector<std::int64_t> replay(int replays, const std::function<void(cudaStream_t)>& launch);
 
+// The same of what is launched on a stream, without a graph.
+std::vector<std::int64_t> time_launches(int warm_launches, int launches,
+                                        const std::function<void(cudaStream_t)>& launch);
+
 }  // namespace msmoe::profiler

@@ -17,7 +17,7 @@ Gpu gpu() {
 
 double flops_term(const TileTerms& tile) { return tile.terms[1]; }
 double waves_term(const TileTerms& tile) { return tile.terms[2]; }
-double hbm_term(const TileTerms& tile) { return tile.terms[6]; }
+double hbm_term(const TileTerms& tile) { return tile.terms[7]; }
 
 // 200 tiles of 128 x 256 on 100 SMs are two whole waves: 2 * 128 * 256 * 512 FLOPs each on 10 TFLOP/s.
 TEST(CostTerms, GroupedProductByHand) {
@@ -33,6 +33,24 @@ TEST(CostTerms, GroupedProductByHand) {
   EXPECT_DOUBLE_EQ(tile.terms[4], 2 * (128 + 256) * 512 * 2.0 * 100 / 10e12);
   EXPECT_DOUBLE_EQ(tile.terms[5], 2 * 8 * 10e-9);
   EXPECT_EQ(hbm_term(tile), 0);  // 1 us of bytes hide behind 6.7 us of multiplications
+}
+
+// The other kernel of weight gradients has tiles half as large: twice as many, as many waves more.
+TEST(CostTerms, ShortGroupedProductsHaveSmallerTiles) {
+  const ProductShape shape{.rows = 20 * 128, .columns = 10 * 256, .depth = 512, .groups = 20, .hbm = {}};
+  const TermChoices large = product_terms(CostForm::kGroupedGemm, shape, gpu(), gpu().bf16_peak);
+  const TermChoices small = product_terms(CostForm::kGroupedGemmShort, shape, gpu(), gpu().bf16_peak);
+  ASSERT_EQ(small.all().size(), 1u);
+  EXPECT_DOUBLE_EQ(small.all().front().tiles_per_sm, 2 * large.all().front().tiles_per_sm);
+  EXPECT_DOUBLE_EQ(flops_term(small.all().front()), flops_term(large.all().front()));
+}
+
+TEST(CostTerms, WeightGradientsAreShortBetweenFewRowsAndMany) {
+  EXPECT_FALSE(has_short_weight_gradients(8 * 383, 8));
+  EXPECT_TRUE(has_short_weight_gradients(8 * 384, 8));
+  EXPECT_TRUE(has_short_weight_gradients(8 * 2047, 8));
+  EXPECT_FALSE(has_short_weight_gradients(8 * 2048, 8));
+  EXPECT_FALSE(has_short_weight_gradients(128 * 1024, 128));
 }
 
 // One row more in every group is a tile more in every group, and a wave more.
@@ -78,7 +96,8 @@ TEST(CostTerms, AttentionByHand) {
 }
 
 TEST(CostTerms, EveryFormNamesItsTerms) {
-  for (const CostForm form : {CostForm::kGemm, CostForm::kGroupedGemm, CostForm::kAttention, CostForm::kMemory}) {
+  for (const CostForm form : {CostForm::kGemm, CostForm::kGroupedGemm, CostForm::kGroupedGemmShort,
+                              CostForm::kAttention, CostForm::kMemory}) {
     const auto names = term_names(form);
     EXPECT_LE(names.size(), std::size_t{kMostTerms});
     EXPECT_STREQ(names.front(), "start");

@@ -53,7 +53,8 @@ TEST(Profile, RefusesWhatItCannotUse) {
   json = small();
   json["fits"][0]["form"] = "magic";
   EXPECT_EQ(complaint(json),
-            "mine.profile.json: fits[0].form: \"magic\" is unknown; known are gemm, grouped_gemm, attention, memory");
+            "mine.profile.json: fits[0].form: \"magic\" is unknown; known are gemm, grouped_gemm, grouped_gemm_short, "
+            "attention, memory");
   json = small();
   json["fits"].push_back(json["fits"][0]);
   EXPECT_EQ(complaint(json), "mine.profile.json: fits: \"permute\" is there twice; once is allowed");

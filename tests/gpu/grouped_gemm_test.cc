@@ -1,5 +1,6 @@
 #include <numeric>
 
+#include "core/cost_terms.h"
 #include "tests/gpu/gpu_test.h"
 
 namespace msmoe::kernels {
@@ -71,15 +72,26 @@ TEST_F(GroupedGemmTest, EmptyExperts) {
   compare_all({0, 0, 0});
 }
 TEST_F(GroupedGemmTest, OneHotExpert) { compare_all({0, 0, 1500, 0}); }
-// So many that the weight gradient takes its other kernel.
 TEST_F(GroupedGemmTest, ManyRowsAnExpert) { compare_all({5000, 0, 3001, 1500}); }
+// As many rows on average as the weight gradient's kernel with small tiles takes.
+TEST_F(GroupedGemmTest, SmallTiles) {
+  for (const std::vector<int>& counts : {std::vector{900, 0, 1001, 333}, {0, 0, 3000, 0}, {385}, {1, 2047, 500}}) {
+    double rows = 0;
+    for (const int count : counts) rows += count;
+    ASSERT_TRUE(has_short_weight_gradients(rows, static_cast<double>(counts.size())));
+    compare_all(counts);
+  }
+}
 TEST_F(GroupedGemmTest, MoreExpertsThanAWarp) {
   std::vector<int> counts(70);
   for (int e = 0; e < 70; ++e) counts[e] = e * 29 % 41;
   compare_all(counts);
 }
 TEST_F(GroupedGemmTest, FewSms) {
-  for (const int sms : {1, 2, 7, 131}) compare_all({200, 0, 333, 64}, sms);
+  for (const int sms : {1, 2, 7, 131}) {
+    compare_all({200, 0, 333, 64}, sms);
+    compare_all({1200, 0, 333, 64}, sms);
+  }
 }
 TEST_F(GroupedGemmTest, OnlyWeightGradientAccumulates) {
   EXPECT_THROW(compare(GroupedPass::kForward, {3}, true), Unsupported);

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <functional>
+#include <limits>
 #include <numeric>
 
 #include "tests/gpu/gpu_test.h"
@@ -21,6 +24,16 @@ const RouterCase kRouters[] = {
     {515, 160, {.top_k = 6, .groups = 8, .top_groups = 3, .normalize = false, .scale = 16}, false},
     {3, 512, {.scoring = Scoring::kSigmoid, .top_k = 10}, true},
     {0, 64, {.top_k = 6}, false},
+    {0, 8, {.top_k = 2}, false},
+    {40001, 8, {.top_k = 2}, false},  // more tokens than threads, or than warps
+    {9001, 256, {.top_k = 8}, false},
+    {9001, 64, {.scoring = Scoring::kSigmoid, .top_k = 6, .normalize = false}, false},
+    {515, 13, {.scoring = Scoring::kSigmoid, .top_k = 4, .scale = 2}, true},
+    {515, 31, {.top_k = 3, .normalize = false}, false},
+    {515, 32, {.top_k = 4, .groups = 4, .top_groups = 2}, false},
+    {515, 33, {.scoring = Scoring::kSigmoid, .top_k = 5}, false},
+    {515, 130, {.top_k = 8}, false},
+    {515, 384, {.top_k = 8}, false},
 };
 
 TEST_F(Routing, RouterAndBackward) {
@@ -87,6 +100,140 @@ TEST_F(Routing, LogitsThatAreNoNumbersChooseDifferentExperts) {
     });
     expect_equal_bits(experts);
     expect_equal_bits(counts);
+  }
+}
+
+// The best of these values by their definition; of equals the lower expert, and no number is as good as minus infinity.
+std::vector<std::int32_t> best_experts(const RouterShape& shape, std::vector<float> values) {
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  const auto sort_best_first = [](std::vector<std::int32_t>& indices, const std::vector<float>& of) {
+    std::stable_sort(indices.begin(), indices.end(), [&](std::int32_t a, std::int32_t b) { return of[a] > of[b]; });
+  };
+  for (float& value : values) value = std::isnan(value) ? kLowest : value;
+  const std::size_t size = values.size() / shape.groups;
+  std::vector<float> group_values;
+  for (auto from = values.begin(); from != values.end(); from += size) {
+    std::vector<float> group(from, from + size);
+    std::sort(group.rbegin(), group.rend());
+    const bool counts_two = shape.scoring == Scoring::kSigmoid && size > 1;
+    const float value = counts_two ? group[0] + group[1] : group[0];
+    group_values.push_back(std::isnan(value) ? kLowest : value);
+  }
+  std::vector<std::int32_t> groups(shape.groups), experts;
+  std::iota(groups.begin(), groups.end(), 0);
+  sort_best_first(groups, group_values);
+  groups.resize(shape.top_groups);
+  std::sort(groups.begin(), groups.end());
+  for (const std::int32_t group : groups)
+    for (std::size_t i = 0; i < size; ++i) experts.push_back(static_cast<std::int32_t>(group * size + i));
+  sort_best_first(experts, values);
+  experts.resize(shape.top_k);
+  return experts;
+}
+
+// Scores that are equal or nearly so are told apart as the kernel itself rounded them.
+TEST_F(Routing, ChoosesTheBestOfTheScoresItWrites) {
+  constexpr std::int64_t kTokens = 61;
+  std::normal_distribution<float> normal(0, 2);
+  const std::pair<const char*, std::function<float()>> kinds[] = {
+      {"drawn", [&] { return normal(random_); }},
+      {"coarse", [&] { return std::round(normal(random_) * 4) / 4; }},
+      {"equal", [] { return 0.75F; }},
+      {"a bit apart", [&] { return std::bit_cast<float>(0x3fc00000 + static_cast<int>(random_() % 4)); }},
+      {"no numbers", [&] { return random_() % 3 == 0 ? std::nanf("") : normal(random_); }},
+      {"minus infinity", [&] { return random_() % 4 == 0 ? normal(random_) : -HUGE_VALF; }},
+  };
+  const auto check = [&](std::int64_t experts, const RouterShape& shape) {
+    TwoSided logits(kTokens, experts, kFp32), bias(1, experts, kFp32), scores(kTokens, experts, kFp32),
+        chosen(kTokens, shape.top_k, kInt32), gates(kTokens, shape.top_k, kFp32), counts(1, experts, kInt32);
+    for (std::size_t e = 0; e < bias.host().size(); ++e) bias.host()[e] = 0.125F * static_cast<float>(e % 3);
+    bias.upload();
+    const bool is_sigmoid = shape.scoring == Scoring::kSigmoid;
+    for (const auto& [kind, draw] : kinds) {
+      SCOPED_TRACE(testing::Message() << experts << " experts, " << shape.top_k << " chosen, " << shape.groups
+                                      << " groups, " << (is_sigmoid ? "sigmoid" : "softmax") << ", logits " << kind);
+      for (float& logit : logits.host()) logit = draw();
+      logits.upload();
+      Router router{.shape = shape,
+                    .logits = logits.on_device(),
+                    .scores = scores.on_device(),
+                    .experts = chosen.on_device(),
+                    .gates = gates.on_device(),
+                    .counts = counts.on_device()};
+      if (is_sigmoid) router.bias = bias.on_device();
+      run_on_gpu(router);
+
+      const std::vector<float> all_scores = scores.download(), all_gates = gates.download();
+      std::vector<std::int32_t> expected, expected_counts(experts);
+      for (std::int64_t token = 0; token < kTokens; ++token) {
+        std::vector<float> values(all_scores.begin() + token * experts, all_scores.begin() + (token + 1) * experts);
+        const std::vector<float> of_token = values;
+        for (std::size_t e = 0; is_sigmoid && e < values.size(); ++e) values[e] += bias.host()[e];
+        const std::vector<std::int32_t> best = best_experts(shape, values);
+        double sum = 1e-20;
+        for (const std::int32_t expert : best) {
+          ++expected_counts[expert];
+          sum += of_token[expert];
+        }
+        expected.insert(expected.end(), best.begin(), best.end());
+        for (std::size_t c = 0; c < best.size(); ++c) {
+          const float gate = all_gates[token * best.size() + c];
+          const double exact = shape.scale * of_token[best[c]] / sum;
+          if (std::isnan(exact)) {
+            EXPECT_TRUE(std::isnan(gate));
+          } else {
+            EXPECT_NEAR(gate, exact, 1e-6 * shape.scale);
+          }
+        }
+      }
+      std::memcpy(chosen.host().data(), expected.data(), expected.size() * sizeof(std::int32_t));
+      std::memcpy(counts.host().data(), expected_counts.data(), expected_counts.size() * sizeof(std::int32_t));
+      expect_equal_bits(chosen);
+      expect_equal_bits(counts);
+    }
+  };
+  for (const int experts : {1, 8, 31, 32, 33, 64, 128, 160, 256, 384, 512}) {
+    for (const Scoring scoring : {Scoring::kSoftmax, Scoring::kSigmoid}) {
+      for (const int top_k : {1, 2, 8, 17, 32}) {
+        if (top_k <= experts) check(experts, {.scoring = scoring, .top_k = top_k, .scale = 2.5});
+        if (experts % 8 == 0 && top_k <= experts / 8 * 3)
+          check(experts, {.scoring = scoring, .top_k = top_k, .groups = 8, .top_groups = 3});
+      }
+      if (experts % 32 == 0) check(experts, {.scoring = scoring, .top_k = 3, .groups = 32, .top_groups = 5});
+    }
+  }
+}
+
+// Against exponentials in double precision; a score below the normal numbers may be 0.
+TEST_F(Routing, ScoresAreAccurate) {
+  constexpr std::int64_t kTokens = 33;
+  std::normal_distribution<float> normal(0, 5);
+  for (const std::int64_t experts : {8, 30, 256, 300}) {
+    for (const bool is_sigmoid : {false, true}) {
+      SCOPED_TRACE(testing::Message() << experts << " experts, " << (is_sigmoid ? "sigmoid" : "softmax"));
+      TwoSided logits(kTokens, experts, kFp32), scores(kTokens, experts, kFp32), chosen(kTokens, 2, kInt32),
+          gates(kTokens, 2, kFp32), counts(1, experts, kInt32);
+      for (float& logit : logits.host()) logit = normal(random_);
+      for (std::int64_t e = 0; e < experts; ++e) logits.host()[e] = static_cast<float>(e % 8 * 50 - 150);
+      logits.upload();
+      run_on_gpu(Router{.shape = {.scoring = is_sigmoid ? Scoring::kSigmoid : Scoring::kSoftmax, .top_k = 2},
+                        .logits = logits.on_device(),
+                        .scores = scores.on_device(),
+                        .experts = chosen.on_device(),
+                        .gates = gates.on_device(),
+                        .counts = counts.on_device()});
+      const std::vector<float> result = scores.download();
+      for (std::int64_t token = 0; token < kTokens; ++token) {
+        const float* of = logits.host().data() + token * experts;
+        double sum = 0;
+        for (std::int64_t e = 0; e < experts; ++e) sum += std::exp(double{of[e]});
+        for (std::int64_t e = 0; e < experts; ++e) {
+          const double exact = is_sigmoid ? 1 / (1 + std::exp(-double{of[e]})) : std::exp(double{of[e]}) / sum;
+          // An exponent of 2^6 and more is itself rounded to 2^-18.
+          EXPECT_NEAR(result[token * experts + e], exact, 6e-6 * exact + 2e-38) << of[e];
+        }
+      }
+    }
   }
 }
 

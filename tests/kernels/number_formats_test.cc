@@ -119,5 +119,14 @@ TEST(Quantize, TheLargestOfABlockIsExactAndZerosHaveScaleOne) {
   EXPECT_EQ(out.at(1, 129), 0);
 }
 
+// Just above the scales that would be subnormal, where 1 / scale is the largest that it gets.
+TEST(Quantize, TheSmallestScaleHasAFiniteReciprocal) {
+  Tensor in(1, 1, {448 * 0x1p-126F}), scales(1, 1);
+  E4m3 narrow(1, 1);
+  run(Quantize{in, narrow, scales});
+  EXPECT_EQ(scales.at(0, 0), 0x1p-126F);
+  EXPECT_EQ(narrow.at(0, 0), 0x7e);
+}
+
 }  // namespace
 }  // namespace msmoe::kernels

@@ -59,8 +59,7 @@ TEST(Fits, ShapesAreThoseOfTheLowering) {
                              .depth = static_cast<double>(work.k),
                              .groups = static_cast<double>(work.groups),
                              .hbm = work.hbm};
-    const TermChoices lowered =
-        product_terms(grouped ? CostForm::kGroupedGemm : CostForm::kGemm, shape, gpu(), gpu().bf16_peak);
+    const TermChoices lowered = product_terms(grouped ? form_of(of) : CostForm::kGemm, shape, gpu(), gpu().bf16_peak);
     const TermChoices measured = terms_of(of, gpu());
     ASSERT_EQ(lowered.all().size(), measured.all().size());
     for (std::size_t tile = 0; tile < lowered.all().size(); ++tile)
@@ -76,6 +75,17 @@ TEST(Fits, ShapesAreThoseOfTheLowering) {
   expect_same({"grouped_gemm_forward", grouped}, grouped_gemm(8, 8192, 6144, 2048, kBf16));
   expect_same({"grouped_gemm_input_gradient", grouped}, grouped_gemm(8, 8192, 2048, 6144, kBf16));
   expect_same({"grouped_gemm_weight_gradient", grouped}, weight_gradient_gemm(8, 8192, 6144, 2048, kFp32Bytes, kBf16));
+}
+
+// As core/cost_terms.cc chooses the kernel.
+TEST(Fits, ShortWeightGradientsHaveTheirOwn) {
+  const auto of = [](const char* what, std::int64_t rows) {
+    return fitted_as({what, {{"experts", 8}, {"rows", 8 * rows}, {"out", 6144}, {"in", 2048}}});
+  };
+  EXPECT_EQ(of("grouped_gemm_weight_gradient", 2047), "grouped_gemm_weight_gradient_short");
+  EXPECT_EQ(of("grouped_gemm_weight_gradient", 2048), "grouped_gemm_weight_gradient");
+  EXPECT_EQ(of("grouped_gemm_weight_gradient", 383), "grouped_gemm_weight_gradient");
+  EXPECT_EQ(of("grouped_gemm_forward", 2047), "grouped_gemm_forward");
 }
 
 // Two routed copies of each of 1000 rows: 1000 read, 2000 written, 512 in bf16 each.

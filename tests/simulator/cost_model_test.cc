@@ -74,9 +74,11 @@ TEST_F(CostModelTest, GroupedGemm) {
 // A pass of its own for each of a layer's three products: a weight gradient reads and writes fp32.
 TEST_F(CostModelTest, PassesHaveTheirOwnFits) {
   Operator op;
-  op.compute = weight_gradient_gemm(8, 8192, 14336, 4096, 4, Precision::kBf16);
   op.pass = Pass::kBackwardWeight;
+  op.compute = weight_gradient_gemm(8, 8 * 1024, 14336, 4096, 4, Precision::kBf16);
   const CostModel costs(cluster, plan);
+  EXPECT_EQ(costs.fit_of(op).of, "grouped_gemm_weight_gradient_short");
+  op.compute = weight_gradient_gemm(8, 8 * 2048, 14336, 4096, 4, Precision::kBf16);
   EXPECT_EQ(costs.fit_of(op).of, "grouped_gemm_weight_gradient");
   const Duration as_it_is = costs.cost(op).alone;
   op.pass = Pass::kForward;
@@ -396,11 +398,11 @@ TEST_F(FusedTest, ExchangesOfHeads) {
 // Eight pieces, each with waves of its own, beside the exchange; the last piece's part of it leaves alone.
 TEST_F(FusedTest, Pieces) {
   const Compute work = gemm(16384, 8192, 8192);
-  const double pieces = 8 * seconds_of(gemm(2048, 8192, 8192));
+  const double pieces = std::max(8 * seconds_of(gemm(2048, 8192, 8192)), seconds_of(work));
   EXPECT_NEAR(alone(work, Collective::kAllGather, 64e6, true, 8), pieces, 1e-8);
   EXPECT_NEAR(alone(work, Collective::kReduceScatter, 64e6, false, 8),
               pieces + seconds_of(Collective::kReduceScatter, GroupKind::kExpert, 64e6) / 8, 1e-8);
-  EXPECT_GT(pieces, seconds_of(work));
+  EXPECT_GE(pieces, seconds_of(work));
 }
 
 TEST_F(CostModelTest, SharesOfResources) {

@@ -54,6 +54,27 @@ TEST(FluidRates, HoldersShareAllButSms) {
   expect_rates({{{0.25f, 0, 1, 0}}, {{0.25f, 0, 1, 0}, true}, {{1, 0, 0, 0}}}, {0.5, 0.5, 0.625});
 }
 
+// A GEMM that yields a half of what presses 0.2, beside a transfer that waits 1.5 times what crowds by 0.4.
+TEST(FluidRates, PairsSlowEachOther) {
+  Demand gemm{{0.8f, 0.3f}}, send{{0.1f, 0, 0.5f}, true};
+  gemm.interference = {.crowds = 0.4f, .yields = 0.5f};
+  send.interference = {.waits = 1.5f, .wire = 0, .presses = 0.2f};
+  expect_rates({gemm, send}, {1 / 1.1, 1 / 1.6});
+  send.interference.wire = 1;
+  expect_rates({gemm, send}, {1 / 1.1, 1});
+  EXPECT_EQ(rates_of({send, send}), (std::vector<double>{1, 1}));
+}
+
+// Whichever binds more: what is shared or how the pair slows. The GEMM has 112 of 132 SMs, and runs at 1 / 1.1 at most.
+TEST(FluidRates, SharedResourcesStillBind) {
+  Demand gemm{{1, 0.3f}}, send{{20.0f / 132}, true};
+  gemm.interference.yields = 0.5f;
+  send.interference.presses = 0.2f;
+  expect_rates({gemm, send}, {112.0 / 132, 1});
+  gemm.interference.yields = 2;
+  expect_rates({gemm, send}, {1 / 1.4, 1});
+}
+
 // No SM is left for the third; the fourth needs none.
 TEST(FluidRates, HoldersOfAllSmsStarveOthers) {
   expect_rates({{{0.5f, 0, 0, 0}, true}, {{0.5f, 0, 0, 0}, true}, {{0.1f, 0, 0, 0}}, {{0, 1, 0, 0}}}, {1, 1, 0, 1});

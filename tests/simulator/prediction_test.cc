@@ -162,8 +162,9 @@ TEST(Prediction, SameInputSameOutput) {
 
 // ---- What must not make a step shorter, or longer. From ZeRO-2 on, layers exchange weights and gradients of their own
 // beside everything else; what changes the length of one task may then change which tasks meet, and a faster part may
-// make a slower whole (Graham's anomaly, SIAM J. Appl. Math. 17, 1969). So those plans get a margin.
-double margin(const Plan& plan) { return plan.zero >= 2 ? 1.05 : 1; }
+// make a slower whole (Graham's anomaly, SIAM J. Appl. Math. 17, 1969). So those plans get a margin. The others get a
+// small one: a pair's slow-down is of what the transfer takes while it lasts, and a quicker one takes more.
+double margin(const Plan& plan) { return plan.zero >= 2 ? 1.05 : 1.005; }
 
 TEST(Prediction, MoreNetworkBandwidthIsNeverSlower) {
   RandomPlans plans(15);

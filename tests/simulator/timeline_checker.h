@@ -50,6 +50,18 @@ inline double least_left_to(std::size_t i, const std::vector<const Task*>& tasks
   return least;
 }
 
+// The highest rate of task i: how much those beside it slow it (core/contention.h).
+inline double naive_limit(std::size_t i, const std::vector<const Task*>& tasks) {
+  double crowds = 0, presses = 0;
+  for (std::size_t j = 0; j < tasks.size(); ++j) {
+    crowds += j == i ? 0 : static_cast<double>(tasks[j]->interference.crowds);
+    presses += j == i ? 0 : static_cast<double>(tasks[j]->interference.presses);
+  }
+  const Interference& of = tasks[i]->interference;
+  const double wire = std::pow(of.wire, 3), stretched = std::pow(1 + of.waits * crowds, 3);
+  return 1 / ((1 + of.yields * presses) * std::cbrt(wire + (1 - wire) * stretched));
+}
+
 // Max-min fair rates by bisection: the highest common rate of the tasks that may still rise; then those that use a
 // resource which that fills are settled.
 inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
@@ -58,11 +70,14 @@ inline std::vector<double> naive_rates(const std::vector<const Task*>& tasks) {
   for (std::size_t i = 0; i < tasks.size(); ++i) rising.push_back(i);
   bool in_waves = false;  // where all fits as it is, nothing is in the way of a kernel's tiles
   const auto fits_at = [&](double level, double tolerance) {
-    for (std::size_t i : rising) rates[i] = level;
+    for (std::size_t i : rising) rates[i] = std::min(level, naive_limit(i, tasks));
     return std::all_of(rising.begin(), rising.end(),
                        [&](std::size_t i) { return least_left_to(i, tasks, rates, in_waves) >= -tolerance; });
   };
-  if (fits_at(1, 1e-6)) return rates;
+  std::fill(rates.begin(), rates.end(), 1);
+  const bool all_fit = std::all_of(rising.begin(), rising.end(),
+                                   [&](std::size_t i) { return least_left_to(i, tasks, rates, in_waves) >= -1e-6; });
+  if (fits_at(1, 1e-6) && all_fit) return rates;
   in_waves = true;
   while (!rising.empty() && !fits_at(1, 1e-13)) {
     double low = 0, high = 1;

@@ -59,6 +59,7 @@ const std::map<std::string, std::string>& renamed() {
       {"LayerKind.attention", ""},
       {"LayerKind.feed_forward", ""},
       {"LayerKind.norm_parameters", ""},
+      {"Cluster.contention", ""},                 // measured
       {"Attention.kind", ""},                     // its shapes would have no meaning
       {"Attention.vector_parameters", ""},        // vectors
       {"Attention.mixer_matrix_parameters", ""},  // of layers that cannot be planned
