@@ -1,0 +1,23 @@
+// Bits that look random and depend on a key and nothing else, so that every machine draws the same.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+namespace msmoe::executor {
+
+// SplitMix64's finaliser (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
+constexpr std::uint64_t mix_bits(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+// key_of({s}) is the first draw of a SplitMix64 seeded with s; every further part is mixed into what came before it.
+constexpr std::uint64_t key_of(std::initializer_list<std::uint64_t> parts) {
+  std::uint64_t key = 0;
+  for (const std::uint64_t part : parts) key = mix_bits(key + 0x9e3779b97f4a7c15ULL + part);
+  return key;
+}
+
+}  // namespace msmoe::executor
