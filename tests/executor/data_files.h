@@ -28,6 +28,7 @@ class DataFiles : public testing::Test {
 
   std::string path(const std::string& name) const { return folder_ + "/" + name; }
   std::string write(const std::string& name, std::string_view bytes) const {
+    std::filesystem::remove(path(name));  // ext4 would flush a file that is written over to the disk
     std::ofstream(path(name), std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return path(name);
   }

@@ -56,7 +56,7 @@ class MalformedTokens : public DataFiles {
 };
 
 TEST_F(MalformedTokens, MutatedMegatronIndices) {
-  for (const auto& [type, bytes] : {std::pair{1, 1}, {8, 2}, {4, 4}, {5, 8}}) {
+  for (const auto& [type, bytes] : {std::pair{8, 2}, {5, 8}}) {
     const std::string index = megatron_index(type, bytes, {{5}, {0, 7}, {}, {1, 2, 3}});
     write("set.bin", std::string(static_cast<std::size_t>(18 * bytes), '\0'));
     const Survival survival = survive("set.idx", index, "set", index.size());
