@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/core/mutations.h"
 #include "tests/executor/scratch_folder.h"
 
 namespace msmoe::executor {
@@ -114,6 +115,18 @@ TEST(ModelFiles, AnIndexThatDoesNotFitItsShardsIsRefused) {
             "model.safetensors.index.json: tensor t9: is not in model-00001-of-00004.safetensors, where the index has "
             "it; index and shards must belong together");
   EXPECT_EQ(about(R"({"weight_map": {"t0": "model-00001-of-00004.safetensors"}})"), "");
+}
+
+TEST(ModelFiles, DamagedIndexesAreReadOrRefused) {
+  const ScratchFolder folder;
+  const std::string index = folder / "model.safetensors.index.json";
+  write_model(folder.path(), ten_tensors(), 130, fill);
+  const Survival survival = expect_survives(read_bytes(index), [&](const std::string& text) {
+    write_bytes(index, text);
+    const ModelReader reader(folder.path());
+    for (const std::string& name : reader.names()) EXPECT_EQ(reader.data(name, {2, 5}).size(), 40u);
+  });
+  EXPECT_GT(survival.refused, 1000);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A folder of a test's own, gone when the test is.
+// A folder of a test's own, gone when the test is; in memory where there is such a place, for tests write thousands of
+// files.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,7 +16,9 @@ namespace msmoe::executor {
 class ScratchFolder {
  public:
   ScratchFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "msmoe-test-XXXXXX").string();
+    const bool in_memory = ::access("/dev/shm", W_OK | X_OK) == 0;
+    const std::filesystem::path parent = in_memory ? "/dev/shm" : std::filesystem::temp_directory_path();
+    std::string pattern = (parent / "msmoe-test-XXXXXX").string();
     EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
     path_ = pattern;
   }
