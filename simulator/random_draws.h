@@ -5,28 +5,16 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
+
+#include "core/random_bits.h"
 
 namespace msmoe::simulator {
-
-// SplitMix64's finaliser (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
-inline std::uint64_t mix_bits(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-inline constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15ULL;  // SplitMix64's step
-inline std::uint64_t draw_key(std::initializer_list<std::uint64_t> parts) {
-  std::uint64_t key = 0;
-  for (const std::uint64_t part : parts) key = mix_bits(key + kGolden + part);
-  return key;
-}
 
 // A sequence of draws.
 class Draws {
  public:
   explicit Draws(std::uint64_t key) : state_(key) {}
-  std::uint64_t bits() { return mix_bits(state_ += kGolden); }
+  std::uint64_t bits() { return mix_bits(state_ += kSplitMixStep); }
   double uniform();            // in (0, 1)
   double normal();             // Box-Muller
   double gamma(double shape);  // of scale 1. REQUIRES: shape > 0

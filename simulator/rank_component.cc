@@ -63,7 +63,7 @@ void RankComponent::run(const std::vector<double>& factors, const LognormalFacto
   }
   std::uint64_t slot_idx = 0;
   for (const RankSlot& slot : job_.slots()) {
-    key_ = mix_bits(key + kGolden * ++slot_idx);
+    key_ = mix_bits(key + kSplitMixStep * ++slot_idx);
     factors_ = &factors[static_cast<std::size_t>(slot.stage) * width_];
     ranks_ = &step.ranks[static_cast<std::size_t>(slot.stage) * width_];
     parts_ = &step.parts[static_cast<std::size_t>(slot.stage)];
@@ -239,7 +239,8 @@ void RankComponent::set_lengths(const PassLengths& pass, std::size_t op_idx, std
   std::copy_n(factors_, width_, factor_.begin());
   if (noise_ != nullptr) {
     const std::uint64_t first = mix_bits(key + op_idx);
-    for (std::size_t rank = 0; rank < width_; ++rank) factor_[rank] *= noise_->of(mix_bits(first + kGolden * rank));
+    for (std::size_t rank = 0; rank < width_; ++rank)
+      factor_[rank] *= noise_->of(mix_bits(first + kSplitMixStep * rank));
   }
   if (!op.transfers) {
     for (std::size_t rank = 0; rank < width_; ++rank) length_[rank] *= factor_[rank];

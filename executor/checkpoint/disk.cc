@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -109,24 +108,5 @@ FileRecord measure_file(const std::string& path) {
     record.bytes += length;
   }
 }
-
-MappedFile::MappedFile(const std::string& path) {
-  const auto refuse = [&] { throw UserError(path, "", fmt::format("cannot be read: {}", std::strerror(errno))); };
-  const Descriptor descriptor(path, O_RDONLY | O_NONBLOCK);  // a pipe nobody writes to would block
-  struct stat status {};
-  if (descriptor.value() < 0 || ::fstat(descriptor.value(), &status) != 0) refuse();
-  if (!S_ISREG(status.st_mode)) throw UserError(path, "", "is not a file");
-  if (status.st_size == 0) return;
-  const auto size = static_cast<std::size_t>(status.st_size);
-  void* const memory = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.value(), 0);
-  if (memory == MAP_FAILED) refuse();
-  bytes_ = {static_cast<const std::byte*>(memory), size};
-}
-
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
 
 }  // namespace msmoe::executor

@@ -1,6 +1,5 @@
-// Files that survive: written through to the disk, with size and checksum taken on the way; and files mapped to be
-// read. What a disk refuses while we write is a fault (std::runtime_error, exit 3), what a user names to be read and is
-// not there a UserError.
+// Files that survive: written through to the disk, with size and checksum taken on the way. What a disk refuses while
+// we write is a fault (std::runtime_error, exit 3), what a user names to be read and is not there a UserError.
 #pragma once
 
 #include <cstddef>
@@ -49,20 +48,5 @@ void sync_folder(const std::string& folder);
 FileRecord measure_file(const std::string& path);
 
 [[noreturn]] void disk_fault(const std::string& path, const std::string& what);  // with the text of errno
-
-// A file as memory. Pages are read when they are touched; a file that somebody cuts short meanwhile ends the process
-// (SIGBUS), so nobody may write in place to files that are read this way. Ours are only ever replaced by renaming.
-class MappedFile {
- public:
-  explicit MappedFile(const std::string& path);
-  ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&&) = delete;
-
-  std::span<const std::byte> bytes() const { return bytes_; }
-
- private:
-  std::span<const std::byte> bytes_;
-};
 
 }  // namespace msmoe::executor

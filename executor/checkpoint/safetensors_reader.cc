@@ -96,32 +96,32 @@ std::map<std::string, std::string> read_metadata(const std::string& file, const 
 
 }  // namespace
 
-SafetensorsReader::SafetensorsReader(const std::string& path) : path_(path), file_(path) {
-  const std::span<const std::byte> bytes = file_.bytes();
+SafetensorsReader::SafetensorsReader(const std::string& path) : file_(std::make_unique<const MappedFile>(path)) {
+  const std::span<const std::byte> bytes = file_->bytes(0, file_->size());
   std::uint64_t header = 0;
   if (bytes.size() < sizeof header)
-    throw UserError(path_, "", fmt::format("is {} bytes long", bytes.size()), "a safetensors file has 8 or more");
+    throw UserError(path, "", fmt::format("is {} bytes long", bytes.size()), "a safetensors file has 8 or more");
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header > static_cast<std::uint64_t>(kLongestHeader))
-    throw UserError(path_, "", fmt::format("says that its header has {} bytes", header),
+    throw UserError(path, "", fmt::format("says that its header has {} bytes", header),
                     fmt::format("a safetensors file has at most {}", kLongestHeader));
   const std::span<const std::byte> rest = bytes.subspan(sizeof header);
   if (header > rest.size())
-    throw UserError(path_, "", fmt::format("says that its header has {} bytes, but {} follow", header, rest.size()),
+    throw UserError(path, "", fmt::format("says that its header has {} bytes, but {} follow", header, rest.size()),
                     "is the file cut short?");
   const std::string_view text(reinterpret_cast<const char*>(rest.data()), header);
-  if (!text.starts_with('{')) throw UserError(path_, "", "has no header", "the ninth byte of a safetensors file is {");
-  data_ = rest.subspan(header);
-  read_header(text, static_cast<std::int64_t>(data_.size()));
+  if (!text.starts_with('{')) throw UserError(path, "", "has no header", "the ninth byte of a safetensors file is {");
+  data_begin_ = static_cast<std::int64_t>(sizeof header + header);
+  read_header(text, file_->size() - data_begin_);
 }
 
 void SafetensorsReader::read_header(std::string_view text, std::int64_t data_bytes) {
-  const JsonDocument header(path_, text);
+  const JsonDocument header(path(), text);
   for (const auto& [name, value] : header.value().items()) {
     if (name == kMetadata)
-      metadata_ = read_metadata(path_, value);
+      metadata_ = read_metadata(path(), value);
     else
-      tensors_.push_back(read_tensor(Entry(path_, name, value), name, data_bytes));
+      tensors_.push_back(read_tensor(Entry(path(), name, value), name, data_bytes));
   }
 
   const auto place = [](const TensorInfo& tensor) { return std::tuple(tensor.begin, tensor.begin + tensor.bytes()); };
@@ -131,7 +131,7 @@ void SafetensorsReader::read_header(std::string_view text, std::int64_t data_byt
   for (std::size_t tensor_idx = 0; tensor_idx < tensors_.size(); ++tensor_idx) {
     const TensorInfo& tensor = tensors_[tensor_idx];
     if (tensor.begin != end)
-      throw UserError(path_, "tensor " + excerpt(tensor.name, 120),
+      throw UserError(path(), "tensor " + excerpt(tensor.name, 120),
                       fmt::format("starts at byte {} of the data", tensor.begin),
                       fmt::format("{} ends at {}: no gap and no overlap is allowed",
                                   tensor_idx == 0 ? "the header" : excerpt(tensors_[tensor_idx - 1].name, 120), end));
@@ -139,7 +139,7 @@ void SafetensorsReader::read_header(std::string_view text, std::int64_t data_byt
     by_name_[tensor.name] = tensor_idx;
   }
   if (end != data_bytes)
-    throw UserError(path_, "", fmt::format("has {} bytes of data", data_bytes),
+    throw UserError(path(), "", fmt::format("has {} bytes of data", data_bytes),
                     fmt::format("its tensors take {}: is the file cut short, or longer than it was?", end));
 }
 
@@ -150,7 +150,7 @@ const TensorInfo* SafetensorsReader::find(const std::string& name) const {
 
 std::span<const std::byte> SafetensorsReader::data(const TensorInfo& tensor) const {
   assert(find(tensor.name) != nullptr && *find(tensor.name) == tensor);
-  return data_.subspan(static_cast<std::size_t>(tensor.begin), static_cast<std::size_t>(tensor.bytes()));
+  return file_->bytes(data_begin_ + tensor.begin, tensor.bytes());
 }
 
 }  // namespace msmoe::executor

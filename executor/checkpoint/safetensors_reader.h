@@ -12,15 +12,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "executor/checkpoint/disk.h"
 #include "executor/checkpoint/tensor_info.h"
+#include "executor/mapped_file.h"
 
 namespace msmoe::executor {
 
@@ -30,21 +32,20 @@ class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_->path(); }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in the order of their bytes
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   const TensorInfo* find(const std::string& name) const;  // nullptr: not there
   // The bytes of one of tensors(). They start wherever the file has them, not where their type would be aligned; they
-  // are good as long as this reader lives.
+  // are good as long as this reader lives, and to be used at once where the file may be cut short meanwhile.
   std::span<const std::byte> data(const TensorInfo& tensor) const;
 
  private:
   void read_header(std::string_view text, std::int64_t data_bytes);
 
-  std::string path_;
-  MappedFile file_;
-  std::span<const std::byte> data_;
+  std::unique_ptr<const MappedFile> file_;
+  std::int64_t data_begin_ = 0;  // in the file
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string, std::size_t> by_name_;
   std::map<std::string, std::string> metadata_;

@@ -137,7 +137,7 @@ std::int64_t MegatronIndex::document_begin(std::int64_t document_idx) const {
     token = load<std::int64_t>(file_.bytes(pointers_begin() + sequence * 8, 8).data()) / bytes_per_token(type_);
   if (token < 0 || token > num_tokens_)
     refuse(fmt::format("documents[{}]", document_idx), "was changed since the file was opened",
-           "a data set must not be changed while it is in use");
+           "it must not be changed while it is in use");
   return token;
 }
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "executor/data/mapped_file.h"
 #include "executor/data/token_array.h"
+#include "executor/mapped_file.h"
 
 namespace msmoe::executor {
 

@@ -12,10 +12,10 @@
 #include "core/error.h"
 #include "executor/data/joined_tokens.h"
 #include "executor/data/llm_c_tokens.h"
-#include "executor/data/mapped_file.h"
 #include "executor/data/megatron_tokens.h"
 #include "executor/data/synthetic_tokens.h"
 #include "executor/data/text_tokens.h"
+#include "executor/mapped_file.h"
 
 namespace msmoe::executor {
 namespace {

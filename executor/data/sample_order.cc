@@ -2,7 +2,7 @@
 
 #include <cassert>
 
-#include "executor/data/random_bits.h"
+#include "core/random_bits.h"
 #include "executor/data/shuffle.h"
 
 namespace msmoe::executor {
@@ -16,7 +16,7 @@ SampleOrder::SampleOrder(std::int64_t num_tokens, std::int64_t seq_len, std::uin
 std::int64_t SampleOrder::begin_of(std::int64_t sample_idx) const {
   assert(sample_idx >= 0);
   const std::int64_t epoch = sample_idx / num_sequences_;
-  const Shuffle shuffle(num_sequences_, key_of({seed_, static_cast<std::uint64_t>(epoch)}));
+  const Shuffle shuffle(num_sequences_, draw_key({seed_, static_cast<std::uint64_t>(epoch)}));
   return shuffle(sample_idx % num_sequences_) * seq_len_;
 }
 

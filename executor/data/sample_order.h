@@ -7,7 +7,7 @@
 // so that every token but the first is predicted once. The last (tokens - 1) % seq_len tokens are never read. An epoch
 // goes through all sequences in an order of its own, and a run through the epochs, one sample after the other:
 //
-//     sample n = sequence shuffle(n % sequences) of epoch n / sequences,     shuffle = Shuffle(key_of({seed, epoch}))
+//     sample n = sequence shuffle(n % sequences) of epoch n / sequences,     shuffle = Shuffle(draw_key({seed, epoch}))
 //
 // Nothing else counts: not the plan, the number of ranks or where the run was interrupted. This order is part of what
 // a checkpoint means; a test holds values of it.

@@ -3,14 +3,14 @@
 #include <bit>
 #include <cassert>
 
-#include "executor/data/random_bits.h"
+#include "core/random_bits.h"
 
 namespace msmoe::executor {
 
 Shuffle::Shuffle(std::int64_t size, std::uint64_t key)
     : size_(static_cast<std::uint64_t>(size)), half_bits_((std::bit_width(size_ - 1) + 1) / 2) {
   assert(size >= 1 && size <= std::int64_t{1} << 62);
-  for (std::uint64_t round = 0; round < kRounds; ++round) round_keys_[round] = key_of({key, round});
+  for (std::uint64_t round = 0; round < kRounds; ++round) round_keys_[round] = draw_key({key, round});
 }
 
 std::int64_t Shuffle::operator()(std::int64_t idx) const {

@@ -4,7 +4,7 @@
 
 #include <cassert>
 
-#include "executor/data/random_bits.h"
+#include "core/random_bits.h"
 
 namespace msmoe::executor {
 
@@ -24,7 +24,7 @@ void SyntheticTokens::copy(std::int64_t first, std::span<std::int32_t> out) cons
   assert(first >= 0 && first <= kTokens && static_cast<std::int64_t>(out.size()) <= kTokens - first);
   auto position = static_cast<std::uint64_t>(first);
   for (std::int32_t& token : out) {
-    const std::uint64_t bits = key_of({seed_, position++});
+    const std::uint64_t bits = draw_key({seed_, position++});
     const std::uint64_t bound = 1 + (bits >> 32) % vocabulary_size_;
     token = static_cast<std::int32_t>((bits & 0xffffffffU) % bound);
   }

@@ -7,7 +7,7 @@
 #include <memory>
 #include <span>
 
-#include "executor/data/mapped_file.h"
+#include "executor/mapped_file.h"
 
 namespace msmoe::executor {
 

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "executor/data/mapped_file.h"
+#include "executor/mapped_file.h"
 #include "tests/executor/data_files.h"
 
 namespace msmoe::executor {

@@ -98,7 +98,7 @@ TEST_F(MalformedTokens, FilesThatShrink) {
   source->copy(0, half);
   EXPECT_EQ(half, counting(5000, 999));
   EXPECT_EQ(refusal([&] { source->copy(5000, one); }),
-            path("set.bin: byte 20000: the file ends here, but had 40000 bytes when it was opened; a data set must not "
+            path("set.bin: byte 20000: the file ends here, but had 40000 bytes when it was opened; it must not "
                  "be changed while it is in use"));
   std::filesystem::resize_file(path("set.bin"), 0);
   EXPECT_NE(refusal([&] { source->copy(0, one); }), "");

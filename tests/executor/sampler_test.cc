@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "executor/data/random_bits.h"
+#include "core/random_bits.h"
 #include "executor/data/sample_order.h"
 
 namespace msmoe::executor {

@@ -7,7 +7,7 @@
 #include <set>
 #include <vector>
 
-#include "executor/data/random_bits.h"
+#include "core/random_bits.h"
 
 namespace msmoe::executor {
 namespace {
@@ -97,7 +97,7 @@ TEST(Shuffle, IsTheSameOnEveryMachine) {
 }
 
 // The first draw of SplitMix64 as published with its seed 1234567.
-TEST(RandomBits, AreThoseOfSplitMix64) { EXPECT_EQ(key_of({1'234'567}), 6'457'827'717'110'365'317u); }
+TEST(RandomBits, AreThoseOfSplitMix64) { EXPECT_EQ(draw_key({1'234'567}), 6'457'827'717'110'365'317u); }
 
 }  // namespace
 }  // namespace msmoe::executor

@@ -17,7 +17,7 @@ Tokens tokens_of(std::uint64_t seed, std::int64_t vocabulary_size, std::int64_t 
   return tokens;
 }
 
-// Computed from synthetic_tokens.h by another program, where a is the low and b the high half of key_of({seed, p}).
+// Computed from synthetic_tokens.h by another program, where a is the low and b the high half of draw_key({seed, p}).
 TEST(SyntheticTokens, AreTheSameOnEveryMachine) {
   EXPECT_EQ(tokens_of(3, 50'257, 0, 8), (Tokens{15338, 19281, 9056, 13380, 29419, 12784, 24193, 14173}));
 }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-namespace msmoe::executor {
+namespace msmoe {
 
 // SplitMix64's finaliser (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 constexpr std::uint64_t mix_bits(std::uint64_t x) {
@@ -13,11 +13,13 @@ constexpr std::uint64_t mix_bits(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// key_of({s}) is the first draw of a SplitMix64 seeded with s; every further part is mixed into what came before it.
-constexpr std::uint64_t key_of(std::initializer_list<std::uint64_t> parts) {
+inline constexpr std::uint64_t kSplitMixStep = 0x9e3779b97f4a7c15ULL;
+
+// draw_key({s}) is the first draw of a SplitMix64 seeded with s; every further part is mixed into what came before it.
+constexpr std::uint64_t draw_key(std::initializer_list<std::uint64_t> parts) {
   std::uint64_t key = 0;
-  for (const std::uint64_t part : parts) key = mix_bits(key + 0x9e3779b97f4a7c15ULL + part);
+  for (const std::uint64_t part : parts) key = mix_bits(key + kSplitMixStep + part);
   return key;
 }
 
-}  // namespace msmoe::executor
+}  // namespace msmoe

@@ -1,4 +1,4 @@
-#include "executor/data/mapped_file.h"
+#include "executor/mapped_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -54,7 +54,7 @@ std::span<const std::byte> MappedFile::bytes(std::int64_t offset, std::int64_t l
   if (status.st_size < offset + length)
     throw UserError(path_, fmt::format("byte {}", status.st_size),
                     fmt::format("the file ends here, but had {} bytes when it was opened", size_),
-                    "a data set must not be changed while it is in use");
+                    "it must not be changed while it is in use");
   return {memory_ + offset, static_cast<std::size_t>(length)};
 }
 
