@@ -30,7 +30,7 @@ std::unique_ptr<Connection> try_to_join(const RendezvousOptions& options, Deadli
     complaint = connected.complaint;
     return nullptr;
   }
-  const std::uint64_t longest = static_cast<std::uint64_t>(options.num_ranks) * (kLongestOffer + 4);
+  const std::uint64_t longest = 4 + static_cast<std::uint64_t>(options.num_ranks) * (4 + kLongestOffer);
   auto connection = std::make_unique<Connection>(
       std::move(connected.socket), static_cast<std::uint32_t>(std::min<std::uint64_t>(longest, 1u << 31)));
   const Deadline last = deadline + kGraceOfOthers;

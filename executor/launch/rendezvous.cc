@@ -96,7 +96,8 @@ std::vector<std::string> Rendezvous::collective(Frame offer) {
   }
   const bool ended = changed_.wait_for(lock, patience, [&] { return all_ || failure_ || lost_; });
   if (all_) return *std::exchange(all_, std::nullopt);
-  if (lost_) throw RankLost(*lost_);
+  // A failure that all are told ends rank 0 as well, and so comes before its loss.
+  if (lost_ && !failure_) throw RankLost(*lost_);
   if (!ended && options_.rank == 0) {
     failure_ = told_ =
         fmt::format("{} did not come to an exchange within {} s", name_ranks(not_offered()), seconds(options_.timeout));

@@ -42,7 +42,7 @@ class Rendezvous {
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  // Every rank's bytes, in order. REQUIRES: at most kLongestOffer bytes.
+  // Every rank's bytes, in order. REQUIRES: at most kLongestOffer bytes, and 2 GiB of all ranks.
   std::vector<std::string> exchange(const std::string& bytes);
   void barrier() { exchange(""); }
   // The last collective: from its return on, ranks may end. Nothing is noticed any more.

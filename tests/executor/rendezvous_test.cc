@@ -154,20 +154,20 @@ TEST(Rendezvous, LargeOffers) {
 }
 
 TEST(Rendezvous, MissingRanksAreNamedEverywhere) {
-  Job job(6, 300ms);
+  Job job(6, 700ms);
   for (const int rank : {0, 1, 3}) job.start(rank, exchange_and_leave);
-  EXPECT_EQ(job.read_to_end(), each({0, 1, 3}, "ranks 2, 4 and 5 of 6 missing after 0.3 s at " + job.address()));
+  EXPECT_EQ(job.read_to_end(), each({0, 1, 3}, "ranks 2, 4 and 5 of 6 missing after 0.7 s at " + job.address()));
 }
 
 TEST(Rendezvous, WhoDoesNotComeToAnExchangeIsNamedEverywhere) {
-  Job job(4, 300ms);
+  Job job(4, 700ms);
   for (const int rank : {0, 1, 3})
     job.start(rank, [](const RendezvousOptions& options, const Job::Say&) { Rendezvous(options).barrier(); });
   job.start(2, [](const RendezvousOptions& options, const Job::Say&) {
     Rendezvous rendezvous(options);
     while (true) ::pause();
   });
-  EXPECT_EQ(job.read(3), each({0, 1, 3}, "rank 2 did not come to an exchange within 0.3 s"));
+  EXPECT_EQ(job.read(3), each({0, 1, 3}, "rank 2 did not come to an exchange within 0.7 s"));
 }
 
 TEST(Rendezvous, AnAddressThatIsNotReachedIsNamed) {
