@@ -71,8 +71,8 @@ const Fit& CostModel::fit(FittedOperator of) const { return *cluster_.fits[stati
 
 const Fit& CostModel::fit_of(const Operator& op) const { return fit(chosen_kernel(op.compute, op.pass).of); }
 
-// Weight gradients of few experts have two kernels. Where they have few rows each, too, the quicker counts, which is
-// about the one that runs: costs would fall at the number of rows from which the other one does.
+// Weight gradients of few experts have two kernels. The rows choose which one runs, and that is about the quicker one;
+// here the quicker one counts, or costs would fall where one row more brings the other kernel.
 CostModel::ChosenKernel CostModel::chosen_kernel(const Compute& work, Pass pass) const {
   using enum FittedOperator;
   const FittedOperator of = fitted_operator(work, pass);
