@@ -83,13 +83,16 @@ std::optional<int> Rendezvous::lost_rank() const {
 
 std::vector<std::string> Rendezvous::collective(Frame offer) {
   if (options_.num_ranks == 1) return {offer.payload};
+  {
+    const std::lock_guard lock(mutex_);
+    assert(!left_);  // before anything is sent: the answer to a farewell may be there as soon as that is
+  }
   std::chrono::milliseconds patience = options_.timeout;
   if (options_.rank != 0) {
     patience += kGraceOfOthers;
     connections_[0]->send(offer, Clock::now() + patience);  // where it fails, the thread learns why
   }
   std::unique_lock lock(mutex_);
-  assert(!left_);
   if (options_.rank == 0) {
     offers_[0] = std::move(offer);
     wake();
