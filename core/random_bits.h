@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <string_view>
 
 namespace msmoe {
 
@@ -20,6 +21,13 @@ constexpr std::uint64_t draw_key(std::initializer_list<std::uint64_t> parts) {
   std::uint64_t key = 0;
   for (const std::uint64_t part : parts) key = mix_bits(key + kSplitMixStep + part);
   return key;
+}
+
+// FNV-1a: the same on every machine, and with every standard library.
+constexpr std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char character : text) hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001b3ULL;
+  return hash;
 }
 
 }  // namespace msmoe

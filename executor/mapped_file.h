@@ -10,6 +10,8 @@
 #include <span>
 #include <string>
 
+#include "executor/descriptor.h"
+
 namespace msmoe::executor {
 
 class MappedFile {
@@ -29,7 +31,7 @@ class MappedFile {
 
  private:
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::int64_t size_ = 0;
   const std::byte* memory_ = nullptr;  // [size_]; nullptr where that is 0
 };

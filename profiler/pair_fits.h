@@ -13,7 +13,6 @@
 
 #include "core/contention.h"
 #include "core/gpu.h"
-#include "core/profile.h"
 #include "profiler/point.h"
 
 namespace msmoe::profiler {

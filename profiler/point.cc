@@ -13,19 +13,13 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/random_bits.h"
 #include "core/text_file.h"
 
 namespace msmoe::profiler {
 namespace {
 
 using nlohmann::json;
-
-// FNV-1a, so that what is held out does not depend on the standard library.
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char character : text) hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001b3ULL;
-  return hash;
-}
 
 // Nothing where the text is not a JSON object.
 std::optional<json> parse_object(std::string_view text) {

@@ -212,7 +212,7 @@ std::optional<double> CostModel::measured_seconds(const Transfer& transfer, cons
 // engines or the GEMM's own stores, so tables of whole collectives do not tell its time.
 CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double compute) const {
   const Volumes bytes = volumes(op.transfer, group(op.transfer.group));
-  if (op.pieces > 1) return decomposed_seconds(op);
+  if (op.pieces > 1) return decomposed_seconds(op, compute);
   const bool all_to_all = op.transfer.collective == Collective::kAllToAll;
   double stretch = 1, fraction = kNvlinkFraction, reduction = 0;
   if (all_to_all && op.transfer_leads) {
@@ -229,7 +229,7 @@ CostModel::FusedSeconds CostModel::fused_seconds(const Operator& op, double comp
 
 // One piece of the GEMM for each rank's part of its rows, each with waves of its own, beside the exchange of the next
 // part; what the last piece makes leaves alone.
-CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op) const {
+CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op, double compute) const {
   const auto pieces = static_cast<double>(op.pieces);
   Compute piece = op.compute;
   piece.m = std::max<std::int64_t>(1, op.compute.m / op.pieces);
@@ -238,11 +238,10 @@ CostModel::FusedSeconds CostModel::decomposed_seconds(const Operator& op) const 
   exchange.compute = {};
   exchange.sms = 1;  // as a kernel's, not a whole collective by copy engines
   // A row of pieces is as sustained as the whole.
-  const double compute =
-      std::max(pieces * compute_seconds(piece, op.pass).total, compute_seconds(op.compute, op.pass).total);
+  const double in_pieces = std::max(pieces * compute_seconds(piece, op.pass).total, compute);
   const double transfer = transfer_seconds(exchange).total;
   const double alone = op.transfer_leads ? 0 : transfer / pieces;
-  return {std::max(compute, transfer) + alone, compute};
+  return {std::max(in_pieces, transfer) + alone, in_pieces};
 }
 
 // A fused operator is no pair: it crowds as its product does, and no transfer is seen beside it.

@@ -64,7 +64,7 @@ class CostModel {
     double total = 0, compute = 0;  // compute: the compute half, stretched
   };
   FusedSeconds fused_seconds(const Operator& op, double compute) const;
-  FusedSeconds decomposed_seconds(const Operator& op) const;
+  FusedSeconds decomposed_seconds(const Operator& op, double compute) const;
 
   const Cluster& cluster_;
   const Plan& plan_;

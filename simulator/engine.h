@@ -60,8 +60,6 @@ enum Resource : std::uint8_t {
 struct Interference {
   float crowds = 0, yields = 0;            // of an operator
   float waits = 0, wire = 0, presses = 0;  // of a transfer
-
-  friend bool operator==(const Interference&, const Interference&) = default;
 };
 
 struct Task {

@@ -15,23 +15,10 @@
 
 #include "core/error.h"
 #include "executor/checkpoint/crc32c.h"
+#include "executor/descriptor.h"
 
 namespace msmoe::executor {
 namespace {
-
-class Descriptor {
- public:
-  Descriptor(const std::string& path, int flags) : value_(::open(path.c_str(), flags | O_CLOEXEC)) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int value() const { return value_; }
-
- private:
-  int value_;
-};
 
 // Some file systems have nothing to write through and say EINVAL.
 bool sync(int descriptor) { return ::fsync(descriptor) == 0 || errno == EINVAL; }
@@ -90,17 +77,17 @@ FileRecord write_file(const std::string& path, std::string_view text) {
 }
 
 void sync_folder(const std::string& folder) {
-  const Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
-  if (descriptor.value() < 0 || !sync(descriptor.value())) disk_fault(folder, "cannot be written");
+  const Descriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!descriptor.is_open() || !sync(descriptor.value())) disk_fault(folder, "cannot be written");
 }
 
 // Not mapped: a sector that the disk cannot read any more is then an error, not the end of the process.
 FileRecord measure_file(const std::string& path) {
   FileRecord record{.name = std::filesystem::path(path).filename().string()};
-  const Descriptor descriptor(path, O_RDONLY | O_NONBLOCK);
+  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   std::vector<std::byte> buffer(std::size_t{1} << 20);
   while (true) {
-    const auto length = descriptor.value() < 0 ? -1 : ::read(descriptor.value(), buffer.data(), buffer.size());
+    const auto length = !descriptor.is_open() ? -1 : ::read(descriptor.value(), buffer.data(), buffer.size());
     if (length < 0 && errno == EINTR) continue;
     if (length < 0) throw UserError(path, "", fmt::format("cannot be read: {}", std::strerror(errno)));
     if (length == 0) return record;

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "executor/launch/descriptor.h"
+#include "executor/descriptor.h"
 
 namespace msmoe::executor {
 

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/random_bits.h"
 #include "executor/launch/slurm_lists.h"
 
 namespace msmoe::executor {
@@ -69,13 +70,6 @@ class Variables {
 };
 
 int port_of(std::uint64_t mixed) { return static_cast<int>(kFirstPort + mixed % kNumPorts); }
-
-// FNV-1a: the same on every host.
-std::uint64_t hash(std::string_view text) {
-  std::uint64_t value = 14695981039346656037u;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  return value;
-}
 
 void read_ranks(ProcessPlace& place, const Variables& variables, const char* rank, const char* num_ranks,
                 const char* local_rank) {
@@ -144,7 +138,7 @@ ProcessPlace from_open_mpi(const Lookup& variable) {
   if (variables.has("MASTER_PORT")) {
     place.port = read_port(variables);
   } else if (!place.job.empty()) {
-    place.port = port_of(hash(place.job));
+    place.port = port_of(hash_of(place.job));
   } else {
     throw UserError("", "MASTER_PORT", "is not set, nor is the job's name in PMIX_NAMESPACE",
                     "say -x MASTER_PORT=PORT with a port that is free on the host of rank 0");

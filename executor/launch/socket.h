@@ -4,7 +4,7 @@
 #include <chrono>
 #include <string>
 
-#include "executor/launch/descriptor.h"
+#include "executor/descriptor.h"
 
 namespace msmoe::executor {
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "executor/descriptor.h"
+
 namespace msmoe::executor {
 
 class AppendedFile {
@@ -13,9 +15,6 @@ class AppendedFile {
 
   // A UserError where the file cannot be opened, or is there already with kMustBeNew.
   AppendedFile(std::string path, Open how);
-  ~AppendedFile();
-  AppendedFile(const AppendedFile&) = delete;
-  AppendedFile& operator=(const AppendedFile&) = delete;
 
   // All of the piece, or none of it: where the disk is full the file is cut back to what it was before, and a
   // std::runtime_error names file and reason. That is told once; from then on append() does nothing, so a training that
@@ -25,7 +24,7 @@ class AppendedFile {
 
  private:
   std::string path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   bool failed_ = false;
 };
 

@@ -2,17 +2,16 @@
 #include "executor/checkpoint/checkpoint_folder.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <optional>
 #include <set>
 #include <stdexcept>
 
 #include "core/error.h"
 #include "tests/executor/scratch_folder.h"
+#include "tests/file_limit.h"
 
 namespace msmoe::executor {
 namespace {
@@ -162,22 +161,18 @@ TEST(CheckpointFolder, AFullDiskLosesNothing) {
   CheckpointFolder checkpoints(scratch.path());
   save(checkpoints, 10);
   for (const rlim_t room : {0, 5, 4'000, 10'001}) {
-    rlimit before{};
-    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-    const auto handler = ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{.rlim_cur = room, .rlim_max = before.rlim_max};
-    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
     std::string complaint;
-    try {
-      save(checkpoints, 20);
-    } catch (const UserError&) {
-      complaint = "a fault is no mistake of the user's";
-    } catch (const std::runtime_error& error) {
-      complaint = error.what();
+    {
+      const FileLimit full_disk(room);
+      try {
+        save(checkpoints, 20);
+      } catch (const UserError&) {
+        complaint = "a fault is no mistake of the user's";
+      } catch (const std::runtime_error& error) {
+        complaint = error.what();
+      }
+      checkpoints.abandon(20);
     }
-    checkpoints.abandon(20);
-    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-    ::signal(SIGXFSZ, handler);
     EXPECT_NE(complaint.find("cannot be written: File too large"), std::string::npos) << complaint;
     EXPECT_EQ(found_weights(checkpoints), "weights of step 10");
     EXPECT_EQ(names_in(scratch.path()), (std::set<std::string>{"latest", "step-10"}));

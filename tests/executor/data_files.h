@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -14,26 +13,25 @@
 
 #include "core/error.h"
 #include "executor/data/token_source.h"
+#include "tests/executor/scratch_folder.h"
 
 namespace msmoe::executor {
 
 // A folder of its own for each test, gone after it.
 class DataFiles : public testing::Test {
  protected:
-  DataFiles() {
-    std::string name = testing::TempDir() + "msmoe_data_XXXXXX";
-    folder_ = ::mkdtemp(name.data());
+  std::string path(const std::string& name) const { return scratch_ / name; }
+  // A line that names a file of the folder, without the folder.
+  std::string without_folder(const std::string& line) const {
+    return line.starts_with(path("")) ? line.substr(path("").size()) : line;
   }
-  ~DataFiles() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
   std::string write(const std::string& name, std::string_view bytes) const {
     std::filesystem::remove(path(name));  // ext4 would flush a file that is written over to the disk
     std::ofstream(path(name), std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return path(name);
   }
 
-  std::string folder_;
+  const ScratchFolder scratch_;
 };
 
 // The bytes of numbers, one after the other.

@@ -7,9 +7,9 @@
 #include <stdexcept>
 
 #include "core/error.h"
-#include "tests/executor/file_limit.h"
 #include "tests/executor/scratch_folder.h"
 #include "tests/executor/step_example.h"
+#include "tests/file_limit.h"
 
 namespace msmoe::executor {
 namespace {

@@ -16,8 +16,7 @@ class LlmCTokens : public DataFiles {
     return open_llm_c(file, 128'256);
   }
   std::string refusal_of(const std::string& bytes) {
-    const std::string line = refusal([&] { open(bytes); });
-    return line.starts_with(folder_) ? line.substr(folder_.size() + 1) : line;
+    return without_folder(refusal([&] { open(bytes); }));
   }
 };
 

@@ -30,8 +30,7 @@ class MegatronTokens : public DataFiles {
   std::string refusal_of(const std::string& index, const std::string& tokens = std::string(24, '\1')) {
     write("set.bin", tokens);
     write("set.idx", index);
-    const std::string line = refusal([&] { open_megatron(path("set"), 70'000); });
-    return line.starts_with(folder_) ? line.substr(folder_.size() + 1) : line;
+    return without_folder(refusal([&] { open_megatron(path("set"), 70'000); }));
   }
 };
 

@@ -12,8 +12,7 @@ class OpenTokens : public DataFiles {
  protected:
   Tokens read(const std::vector<std::string>& data) { return read_all(*open_tokens(data, 256)); }
   std::string refusal_of(const std::string& data, std::int64_t vocabulary_size = 256) {
-    const std::string line = refusal([&] { open_tokens({data}, vocabulary_size); });
-    return line.starts_with(folder_ + "/") ? line.substr(folder_.size() + 1) : line;
+    return without_folder(refusal([&] { open_tokens({data}, vocabulary_size); }));
   }
   // Three tokens: 7, 8, 9.
   std::string write_pair(const std::string& prefix) {
@@ -67,7 +66,7 @@ TEST_F(OpenTokens, AFolderIsItsFilesByName) {
   write(".hidden", "x");
   write_pair("d");
   std::filesystem::create_directory(path("inner"));
-  EXPECT_EQ(read({folder_}), (Tokens{'1', '2', '3', 7, 8, 9}));
+  EXPECT_EQ(read({scratch_.path()}), (Tokens{'1', '2', '3', 7, 8, 9}));
   EXPECT_EQ(refusal_of(path("inner")), "inner: has no file in it; put text or tokenized files there");
 }
 

@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <string>
 
-#include "executor/launch/descriptor.h"
+#include "executor/descriptor.h"
 
 namespace msmoe::executor {
 

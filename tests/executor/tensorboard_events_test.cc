@@ -12,9 +12,9 @@
 #include "core/error.h"
 #include "executor/telling/event_proto.h"
 #include "executor/telling/tf_record.h"
-#include "tests/executor/file_limit.h"
 #include "tests/executor/scratch_folder.h"
 #include "tests/executor/step_example.h"
+#include "tests/file_limit.h"
 
 namespace msmoe::executor {
 namespace {

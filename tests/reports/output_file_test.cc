@@ -1,15 +1,15 @@
 #include "reports/output_file.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
+
+#include "tests/file_limit.h"
 
 namespace msmoe::reports {
 namespace {
@@ -96,14 +96,10 @@ TEST_F(OutputFileTest, ErrorsNameTheFileAndTheReason) {
 // A limit on the size of files stands in for a full disk: the write that crosses it fails half way.
 TEST_F(OutputFileTest, AFullDiskLeavesTheOldFileAndNothingElse) {
   std::ofstream(path("out")) << "old";
-  rlimit unlimited{};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &unlimited), 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{1000, unlimited.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  const std::string message = message_of([&] { OutputFile(path("out")).write(std::string(2000, 'x')); });
-  ::setrlimit(RLIMIT_FSIZE, &unlimited);
-  std::signal(SIGXFSZ, handler);
+  const std::string message = [&] {
+    const FileLimit small(1000);
+    return message_of([&] { OutputFile(path("out")).write(std::string(2000, 'x')); });
+  }();
   EXPECT_EQ(message, path("out") + ": cannot be written: File too large");
   EXPECT_EQ(content("out"), "old");
   EXPECT_EQ(num_files(), 1);

@@ -6,7 +6,7 @@
 
 #include <csignal>
 
-namespace msmoe::executor {
+namespace msmoe {
 
 class FileLimit {
  public:
@@ -28,4 +28,4 @@ class FileLimit {
   void (*handler_)(int) = nullptr;
 };
 
-}  // namespace msmoe::executor
+}  // namespace msmoe
