@@ -81,6 +81,16 @@ std::optional<int> Rendezvous::lost_rank() const {
   return lost_;
 }
 
+std::string Rendezvous::local_address() const {
+  std::string found = "127.0.0.1";
+  for (const auto& connection : connections_) {
+    if (!connection) continue;
+    found = local_address_of(connection->descriptor());
+    if (!is_loopback(found)) break;
+  }
+  return found;
+}
+
 std::vector<std::string> Rendezvous::collective(Frame offer) {
   if (options_.num_ranks == 1) return {offer.payload};
   {

@@ -51,6 +51,10 @@ class Rendezvous {
   // The first rank that was lost. Any thread may ask.
   std::optional<int> lost_rank() const;
 
+  // Numeric address of this host in its connection to rank 0; on rank 0 in one that comes from another host, or a
+  // loopback address where all are on this one.
+  std::string local_address() const;
+
  private:
   std::vector<std::string> collective(Frame offer);
   void watch();

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -67,10 +68,9 @@ int milliseconds_until(Deadline deadline) {
 }
 
 Descriptor listen_on(const std::string& host, int port) {
-  const bool is_loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
   std::string complaint = "no address";
   for (const int family : {AF_INET6, AF_INET}) {  // one of IPv6 serves both, where there is IPv6
-    const Addresses addresses = resolve(is_loopback ? host.c_str() : nullptr, port, family, complaint);
+    const Addresses addresses = resolve(is_loopback(host) ? host.c_str() : nullptr, port, family, complaint);
     for (const addrinfo* at = addresses.get(); at != nullptr; at = at->ai_next) {
       Descriptor socket = open_socket(*at);
       if (listen_at(socket, *at)) return socket;
@@ -88,6 +88,21 @@ int port_of(int socket) {
   return ntohs(at.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(at).sin6_port
                                         : reinterpret_cast<const sockaddr_in&>(at).sin_port);
 }
+
+std::string local_address_of(int socket) {
+  sockaddr_storage at{};
+  socklen_t length = sizeof(at);
+  std::array<char, NI_MAXHOST> text{};
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&at), &length) != 0 ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&at), length, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) !=
+          0)
+    throw std::runtime_error(fmt::format("the address of a connection is not known: {}", std::strerror(errno)));
+  const std::string name = text.data();
+  const std::string mapped = "::ffff:";  // RFC 4291, 2.5.5.2
+  return name.starts_with(mapped) && name.find('.') != std::string::npos ? name.substr(mapped.size()) : name;
+}
+
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
 ConnectResult connect_to(const std::string& host, int port, Deadline deadline) {
   ConnectResult result;

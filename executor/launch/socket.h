@@ -19,6 +19,10 @@ int milliseconds_until(Deadline deadline);
 Descriptor listen_on(const std::string& host, int port);
 int port_of(int socket);
 
+// Numeric address of this host's end of a connection. An IPv4 one that an IPv6 socket serves is written as such.
+std::string local_address_of(int socket);
+bool is_loopback(const std::string& host);
+
 // What connect_to() found: a connected socket, or why there is none.
 struct ConnectResult {
   Descriptor socket;

@@ -3,9 +3,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
@@ -31,6 +35,18 @@ class PipeEnds {
     std::string line;
     for (char c = 0; ::read(read_end_.value(), &c, 1) == 1 && c != '\n';) line += c;
     return line;
+  }
+  // Until all writers have ended.
+  std::string read_to_end() {
+    std::string text;
+    for (char c = 0; ::read(read_end_.value(), &c, 1) == 1;) text += c;
+    return text;
+  }
+  // Until something was written or all writers have ended; false at the deadline.
+  bool wait(std::chrono::steady_clock::time_point deadline) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    pollfd polled{.fd = read_end_.value(), .events = POLLIN, .revents = 0};
+    return ::poll(&polled, 1, static_cast<int>(std::max<std::int64_t>(left, 0))) == 1;
   }
 
  private:
