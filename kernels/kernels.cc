@@ -11,6 +11,8 @@ struct Name {
   const char* operator()(const RmsNorm&) const { return "rms_norm"; }
   const char* operator()(const RmsNormBackward&) const { return "rms_norm_backward"; }
   const char* operator()(const Rope&) const { return "rope"; }
+  const char* operator()(const LatentHeads&) const { return "latent_heads"; }
+  const char* operator()(const LatentHeadsBackward&) const { return "latent_heads_backward"; }
   const char* operator()(const SwiGlu&) const { return "swiglu"; }
   const char* operator()(const SwiGluBackward&) const { return "swiglu_backward"; }
   const char* operator()(const Add&) const { return "add"; }

@@ -18,10 +18,11 @@
 namespace msmoe::kernels {
 
 using Operation =
-    std::variant<Gemm, GroupedGemm, Attention, AttentionBackward, RmsNorm, RmsNormBackward, Rope, SwiGlu,
-                 SwiGluBackward, Add, Embedding, EmbeddingBackward, CrossEntropy, CrossEntropyBackward, Router,
-                 RouterBackward, SortByExpert, SortArrivals, GatherRows, CombineRows, CombineWeightGradient,
-                 GatherScalars, AdamW, SquaredNorm, ClipScale, Cast, Quantize, Dequantize, SumChunks, Zero>;
+    std::variant<Gemm, GroupedGemm, Attention, AttentionBackward, RmsNorm, RmsNormBackward, Rope, LatentHeads,
+                 LatentHeadsBackward, SwiGlu, SwiGluBackward, Add, Embedding, EmbeddingBackward, CrossEntropy,
+                 CrossEntropyBackward, Router, RouterBackward, SortByExpert, SortArrivals, GatherRows, CombineRows,
+                 CombineWeightGradient, GatherScalars, AdamW, SquaredNorm, ClipScale, Cast, Quantize, Dequantize,
+                 SumChunks, Zero>;
 
 // "gemm", "rms_norm_backward", ...
 const char* name_of(const Operation& operation);

@@ -43,21 +43,27 @@ struct GroupedGemm {
 //   out   [tokens, heads * value_width]          log_sum_exp fp32 [heads, tokens], what backward needs of the softmax
 //   starts int32 [1, sequences + 1]: sequence s is the tokens [starts[s], starts[s + 1]).
 // A null starts stands for tokens / sequence_length sequences of equal length.
+//
+// With context parallelism a rank's queries are pieces of sequences whose keys it has gathered. Then, on CPUs only:
+//   key_ranges int32 [2, sequences], begins and then ends: the L queries of sequence s see rows [begin, end) of key and
+//   value, L of them or more, causally from the end: query i sees those up to end - L + i.
+// key and value have rows of their own number then; ranges may overlap, and the gradients of a row are the sums over
+// its ranges, zeros where it is in none. A null key_ranges: the keys of a sequence are its own tokens.
 struct AttentionShape {
   std::int64_t heads = 0, kv_heads = 0, width = 0, value_width = 0;
-  std::int64_t sequence_length = 0;  // of the longest
+  std::int64_t sequence_length = 0;  // of the longest, in queries
   double scale = 1;
 };
 struct Attention {
   AttentionShape shape;
   View query, key, value, out, log_sum_exp;
-  View starts;
+  View starts, key_ranges;
 };
 struct AttentionBackward {
   AttentionShape shape;
   View query, key, value, out, log_sum_exp, out_gradient;
   View query_gradient, key_gradient, value_gradient;
-  View starts;
+  View starts, key_ranges;
 };
 
 }  // namespace msmoe::kernels

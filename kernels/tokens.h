@@ -24,15 +24,41 @@ struct RmsNormBackward {
   View input_gradient, weight_gradient;
 };
 
-// Rotates, in place, the last `rotated` columns of every head of `width`: column pairs (i, i + rotated / 2) by the
-// angle position * base^(-2 i / rotated)  (arXiv 2104.09864, paired as Hugging Face models do). vectors: [tokens, heads
-// * width]; positions: int32 [1, tokens]. Backward is the rotation by the opposite angle. On GPUs rotated is a multiple
-// of 16 up to 4096, and width one of 8.
+// Rotates the last `rotated` columns of every head of `width`: column pairs (i, i + rotated / 2) by the angle
+// position * base^(-2 i / rotated)  (arXiv 2104.09864, paired as Hugging Face models do). vectors: [tokens, heads *
+// width]; positions: int32 [1, tokens]. out: as vectors, with the columns that do not turn copied; null: in place.
+// Backward is the rotation by the opposite angle. On GPUs rotated is a multiple of 16 up to 4096, and width one of 8.
 struct Rope {
   View vectors, positions;
+  View out;
   std::int64_t width = 0, rotated = 0;
   double base = 10000;
   bool backward = false;
+};
+
+// Queries, keys and values of multi-head latent attention, from what its up-projections give (DeepSeek-V2, arXiv
+// 2405.04434, equations 14-19). A head's query and key are a part without position, `plain` columns wide, and then a
+// part of `turned` columns, rotated as in Rope, which in keys is the same for all heads:
+//   queries   [tokens, heads * (plain + turned)], not rotated yet
+//   expanded  [tokens, heads * (plain + value)]: of each head the plain part of its key, then its value
+//   rotary    [tokens, turned]: the rotary part of all keys, not rotated yet
+//   positions int32 [1, tokens]
+//   query_out, key  [tokens, heads * (plain + turned)];  query_out may be queries
+//   value           [tokens, heads * value]
+// The widths are those of the views. On GPUs turned is a multiple of 16 up to 2048, plain and value of 8.
+struct LatentHeads {
+  View queries, expanded, rotary, positions;
+  View query_out, key, value;
+  std::int64_t heads = 0;
+  double base = 10000;
+};
+// The gradients are shaped as what they are of. rotary_gradient is the sum over heads of key_gradient's turned parts,
+// rotated back. queries_gradient may be query_out_gradient.
+struct LatentHeadsBackward {
+  View query_out_gradient, key_gradient, value_gradient, positions;
+  View queries_gradient, expanded_gradient, rotary_gradient;
+  std::int64_t heads = 0;
+  double base = 10000;
 };
 
 // out = gate_weight * silu(gate) * up. gate_up: [rows, 2 f], gate in the first half; out: [rows, f].

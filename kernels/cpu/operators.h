@@ -15,6 +15,8 @@ void run(const AttentionBackward& operation, const Check& check);
 void run(const RmsNorm& operation, const Check& check);
 void run(const RmsNormBackward& operation, const Check& check);
 void run(const Rope& operation, const Check& check);
+void run(const LatentHeads& operation, const Check& check);
+void run(const LatentHeadsBackward& operation, const Check& check);
 void run(const SwiGlu& operation, const Check& check);
 void run(const SwiGluBackward& operation, const Check& check);
 void run(const Add& operation, const Check& check);

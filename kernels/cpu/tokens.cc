@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cpu/operators.h"
+#include "kernels/cpu/turn.h"
 
 namespace msmoe::kernels::cpu {
 namespace {
@@ -10,8 +11,9 @@ namespace {
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 void check_rotation(const Rope& operation, const Check& check) {
-  const auto& [vectors, positions, width, rotated, base, backward] = operation;
+  const auto& [vectors, positions, out, width, rotated, base, backward] = operation;
   check.matrix("vectors", vectors);
+  if (out) check.matrix("out", out, vectors.rows, vectors.columns);
   check.integers("positions", positions, 1, vectors.rows);
   check.positive("width", width);
   check.multiple("the number of columns", vectors.columns, width);
@@ -82,20 +84,16 @@ void run(const RmsNormBackward& operation, const Check& check) {
 
 void run(const Rope& operation, const Check& check) {
   check_rotation(operation, check);
-  const auto& [vectors, positions, width, rotated, base, backward] = operation;
-  const std::int64_t half = rotated / 2;
+  const auto& [vectors, positions, out, width, rotated, base, backward] = operation;
+  const View& turned = out ? out : vectors;
+  if (out) std::copy_n(vectors.as<float>(), vectors.size(), out.as<float>());
   for (std::int64_t token = 0; token < vectors.rows; ++token) {
     const double position = positions.as<std::int32_t>()[token];
-    for (std::int64_t i = 0; i < half; ++i) {
-      const double rate = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotated));
-      const double angle = (backward ? -position : position) * rate;
-      const double cosine = std::cos(angle), sine = std::sin(angle);
+    for (std::int64_t pair = 0; pair < rotated / 2; ++pair) {
+      const Turn turn(backward ? -position : position, pair, rotated, base);
       for (std::int64_t end = width; end <= vectors.columns; end += width) {
-        float& first = row(vectors, token)[end - rotated + i];
-        float& second = row(vectors, token)[end - half + i];
-        const double x = first, y = second;
-        first = static_cast<float>(x * cosine - y * sine);
-        second = static_cast<float>(y * cosine + x * sine);
+        float* first = row(turned, token) + end - rotated + pair;
+        turn.apply(first[0], first[rotated / 2], first);
       }
     }
   }

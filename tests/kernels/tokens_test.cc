@@ -71,6 +71,19 @@ TEST(Rope, TurnsPairsOfTheLastColumns) {
   }
 }
 
+TEST(Rope, OutIsWhatInPlaceGives) {
+  Tensor vectors = random_tensor(3, 12, 1), in_place = vectors, out(3, 12, 7);
+  const Tensor before = vectors;
+  Integers positions(1, 3, {0, 5, 1000});
+  for (const std::int64_t rotated : {0, 4, 6}) {
+    in_place = before;
+    run(Rope{.vectors = in_place, .positions = positions, .width = 6, .rotated = rotated});
+    run(Rope{.vectors = vectors, .positions = positions, .out = out, .width = 6, .rotated = rotated});
+    EXPECT_EQ(out.values, in_place.values) << rotated;
+    EXPECT_EQ(vectors.values, before.values) << rotated;
+  }
+}
+
 TEST(Rope, BackwardIsTheGradient) {
   Tensor vectors = random_tensor(3, 12, 1), gradient = random_tensor(3, 12, 2);
   const Tensor out_gradient = gradient;

@@ -82,6 +82,32 @@ TEST(Unsupported, Attention) {
   EXPECT_EQ(refusal(operation), "attention: the last start is 4, allowed is 6 to 6");
 }
 
+// Two sequences of three queries, and eight keys.
+TEST(Unsupported, RangesOfKeys) {
+  Tensor query(6, 2), key(8, 2), value(8, 2), out(6, 2, 9), log_sum_exp(1, 6);
+  Integers ranges(2, 2, {0, 5, 3, 9}), three(2, 3);
+  Attention operation{{.heads = 1, .kv_heads = 1, .width = 2, .value_width = 2, .sequence_length = 3},
+                      query,
+                      key,
+                      value,
+                      out,
+                      log_sum_exp,
+                      {},
+                      {}};
+  EXPECT_EQ(refusal(operation), "attention: key is fp32 [8, 2], allowed is fp32 [6, 2]");
+  operation.key_ranges = three;
+  EXPECT_EQ(refusal(operation), "attention: key_ranges is int32 [2, 3], allowed is int32 [2, 2]");
+  operation.key_ranges = ranges;
+  EXPECT_EQ(refusal(operation), "attention: the end of a range of keys is 9, allowed is 8 to 8");
+  ranges[1] = 6;
+  EXPECT_EQ(refusal(operation), "attention: the begin of a range of keys is 6, allowed is 0 to 5");
+  ranges.values = {0, 5, 2, 8};
+  EXPECT_EQ(refusal(operation), "attention: the end of a range of keys is 2, allowed is 3 to 8");
+  EXPECT_EQ(out.values, std::vector<float>(12, 9)) << "nothing is written";
+  ranges.values = {0, 5, 8, 8};
+  EXPECT_EQ(refusal(operation), "accepted");
+}
+
 TEST(Unsupported, Tokens) {
   Tensor x(2, 6), weight(1, 6), inverse_rms(1, 2), out(2, 6);
   Integers positions(1, 2);
@@ -91,6 +117,14 @@ TEST(Unsupported, Tokens) {
             "rope: rotated is 3, allowed is a multiple of 2");
   EXPECT_EQ(refusal(Rope{.vectors = x, .positions = positions, .width = 4, .rotated = 2}),
             "rope: the number of columns is 6, allowed is a multiple of 4");
+  EXPECT_EQ(refusal(Rope{.vectors = x, .positions = positions, .out = weight, .width = 6, .rotated = 2}),
+            "rope: out is fp32 [1, 6], allowed is fp32 [2, 6]");
+  EXPECT_EQ(refusal(LatentHeads{x, x, x, positions, out, out, out, 4}),
+            "latent_heads: the number of columns of queries is 6, allowed is a multiple of 4");
+  EXPECT_EQ(refusal(LatentHeads{x, x, x, positions, out, out, out, 2}),
+            "latent_heads: the number of columns of the rotary key is 6, allowed is 0 to 3");
+  EXPECT_EQ(refusal(LatentHeadsBackward{x, weight, x, positions, out, out, out, 1}),
+            "latent_heads_backward: key_gradient is fp32 [1, 6], allowed is fp32 [2, 6]");
   EXPECT_EQ(refusal(SwiGlu{.gate_up = x, .out = out}), "swiglu: gate_up is fp32 [2, 6], allowed is fp32 [2, 12]");
   EXPECT_EQ(refusal(CrossEntropy{x, x, inverse_rms, inverse_rms, inverse_rms}),
             "cross_entropy: targets is fp32 [2, 6], allowed is int32 [1, 2]");
