@@ -151,9 +151,11 @@ class Reader {
       config_.fail("mlp_bias", "biases of projections are not trained", "false is allowed");
   }
 
-  // `transformers` knows what a family's router does and reads neither scoring_func nor, but for DeepSeek-V2,
-  // topk_method: a file that says otherwise would be trained as one model and used as another.
+  // `transformers` knows what a family's mixtures do and reads neither scoring_func nor moe_layer_freq nor, but for
+  // DeepSeek-V2, topk_method: a file that says otherwise would be trained as one model and used as another.
   void check_routing() {
+    if (const std::int64_t step = config_.integer_or("moe_layer_freq", 1); step != 1)
+      config_.fail("moe_layer_freq", fmt::format("found {}", step), "1 is allowed");
     const bool is_sigmoid = family_.router == RouterKind::kSigmoid;
     const std::string method = config_.text_or("topk_method", "");
     for (const LayerKind& kind : model_.kinds) {
