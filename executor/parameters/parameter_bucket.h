@@ -15,7 +15,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "executor/backend/backend.h"
@@ -65,19 +64,17 @@ class ParameterBucket {
   kernels::View second_moments() const { return second_moments_; }
 
  private:
-  // Neighbours that an operator may treat alike.
   struct Run {
     Range range;
     bool decays, is_first;
-    bool continues(const Run& before) const { return decays == before.decays && is_first == before.is_first; }
   };
   Range whole() const { return {0, layout_.elements}; }
-  std::vector<Run> runs(Range range) const;
-  kernels::View held_gradients() const;  // held() of them; at ZeRO-2 and up only what was reduced
+  std::vector<Run> runs(const Range& range) const;
   kernels::View held_weights() const;
-  void scatter_sums(kernels::View out);
-  void exchange_bf16(kernels::View out);
-  void sum_over_sharers(kernels::View gradients, Communicator& tensor_ranks);
+  kernels::View held_gradients() const;
+  void scatter_sums(const kernels::View& addends, const kernels::View& sums, bool accumulate);
+  void gather(const kernels::View& shard, const kernels::View& all);
+  void sum_over_sharers(const kernels::View& gradients, Communicator& tensor_ranks);
 
   LocalBucket layout_;
   int zero_;

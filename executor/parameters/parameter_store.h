@@ -108,20 +108,23 @@ class ParameterStore {
     std::optional<LocalParameter> router_bias;
     kernels::View bias;
   };
-  // Where a parameter of a module is.
-  struct Place {
-    const ParameterBucket* bucket;
-    const LocalParameter* parameter;
+  struct Matrices {
+    const ParameterBucket* bucket = nullptr;
+    std::int64_t offset = 0, rows = 0, columns = 0;
+    kernels::View in_weights() const;
+    kernels::View in_gradients() const;
   };
-  const LocalParameter* find(std::size_t module_idx, Part part) const;
-  std::size_t holder_of(std::size_t module_idx, Part part) const;
-  Place first_of(std::size_t module_idx, FeedForwardPart part, bool is_down) const;
-  std::int64_t matrices_of(std::size_t module_idx, FeedForwardPart part) const;
+  const Module& holder_of(std::size_t module_idx, Part* part) const;  // sets part to what the holder calls it
+  static const LocalParameter* find(const Module& module, Part part);
+  Matrices matrices(std::size_t module_idx, FeedForwardPart kind, Part part) const;
+  template <class Do>
+  static void for_each_bucket(Module& module, Do action);
   template <class Do>
   void for_each_bucket(Do action);
   template <class Do>
-  void for_each_bucket_of(std::size_t module_idx, Do action);
-  void add_pieces(std::vector<StatePiece>& pieces, const ParameterBucket& bucket, Range range, bool all) const;
+  void for_each_used_bucket(std::size_t module_idx, Do action);
+  template <class RangeOf, class Takes>
+  std::vector<StatePiece> pieces(RangeOf range_of, Takes takes) const;
 
   Backend& backend_;
   Communicators communicators_;
@@ -129,8 +132,8 @@ class ParameterStore {
   bool splits_weights_;                        // by tensor parallelism
   std::optional<std::size_t> tied_embedding_;  // the module whose matrix the head uses
   BufferPool pool_;
-  std::deque<Module> held_;                 // as modules_
-  std::vector<ParameterBucket*> in_order_;  // all buckets, in the order of runs_before
+  std::deque<Module> held_;            // as modules_
+  std::vector<std::size_t> in_order_;  // modules in the order of runs_before
   kernels::View squared_norm_, clip_scale_;
   bool norm_is_known_ = false;
 };
