@@ -40,10 +40,10 @@ struct ModelNumerics {
 };
 
 // The numerics of a model that read_model or find_model has read. A UserError, naming file, key, value and what is
-// allowed, for: families that are none of supported_families(); scaled rotary positions (yarn, llama3, linear, ...);
-// heads rotated in part; activations other than silu; biases of projections; the gate of a shared expert; extra
-// prediction layers; dropout, jitter, clipped queries, capped logits; and routing keys that contradict what the family
-// does. Tied embeddings are fine.
+// allowed, for: families other than supported_families(), and qwen2 (biases); scaled rotary positions (yarn, llama3,
+// linear, ...); heads rotated in part; activations other than silu; biases of projections; the gate of a shared expert;
+// extra prediction layers; dropout, jitter, clipped queries, capped logits; and routing keys that contradict what the
+// family does. Tied embeddings are fine.
 ModelNumerics read_numerics(const Model& model);
 ModelNumerics parse_numerics(const Model& model, const std::string& file, std::string_view json_text);
 
