@@ -101,11 +101,15 @@ double activations_of_parted(const PipelineShape& shape, const double* chunk_kep
 
 // Bytes that modules need beside what is kept, in the worst slot. The head runs alone in merged slots, too.
 struct Workspace {
-  Bytes layers, head;
+  Bytes layers, head, passed;
+
+  // The gradient that a module reads and the one that it writes, or its output; all three where passes are merged.
+  Bytes between_modules(const PipelineShape& shape) const { return passed * (shape.has_merged_slots() ? 3 : 2); }
 
   void add(const ModuleMemory& module, const PipelineShape& shape) {
     const Bytes module_backward = std::max(module.backward_peak, module.input_peak);
     Bytes& peak = module.kind == ModuleKind::kHead ? head : layers;
+    passed = std::max(passed, module.passed);
     peak = std::max({peak, module.forward_peak, module_backward});
     if (!shape.has_merged_slots() || module.kind == ModuleKind::kHead) return;
     forward = std::max(forward, module.forward_peak);
@@ -127,7 +131,16 @@ const char* memory_row_name(MemoryRow row) {
 }
 
 ModuleMemory summarize(const Module& module, bool parted) {
-  ModuleMemory memory{module.kind, module.parameters, module.kept, module.forward_peak, module.backward_peak, {}, {}};
+  ModuleMemory memory{.kind = module.kind,
+                      .parameters = module.parameters,
+                      .kept = module.kept,
+                      .forward_peak = module.forward_peak,
+                      .backward_peak = module.backward_peak,
+                      .passed = {},
+                      .held = {},
+                      .input_peak = {}};
+  const std::int16_t passed = module.output >= 0 ? module.output : module.input;
+  if (passed >= 0) memory.passed = module.tensors[static_cast<std::size_t>(passed)].size;
   if (!parted) return memory;
   const PartedMemory more = parted_memory(module);
   memory.held = more.held;
@@ -195,7 +208,7 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
   memory[MemoryRow::kActivations] = {shape.parts_backward()
                                          ? activations_of_parted(shape, chunk_kept.data(), chunk_held.data(), stage)
                                          : activations_in_flight(shape, chunk_kept.data(), memory.in_flight)};
-  memory[MemoryRow::kWorkspace] = workspace.layers;
+  memory[MemoryRow::kWorkspace] = workspace.layers + workspace.between_modules(shape);
   memory[MemoryRow::kLogits] = std::max(Bytes{}, workspace.head - workspace.layers);
   const double whole_bytes = (plan.zero >= 3 ? weight_bytes : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
   memory[MemoryRow::kGathered] = per_rank(plan, sharded_part(plan, largest), 2 * whole_bytes, false);

@@ -2,7 +2,8 @@
 //
 //   weights, gradients, optimizer   bytes per parameter, divided by the ranks that share them under ZeRO
 //   activations                     what one micro-batch keeps in a chunk * (chunk, micro-batch) pairs in flight
-//   workspace                       the worst module's transient tensors, forward or backward, or both where merged
+//   workspace                       the worst module's transient tensors, forward or backward, or both where merged;
+//                                   and the hidden states and gradients that pass from module to module
 //
 // A module's kept and transient bytes come from the lifetimes of its tensors (core/lowering/module_builder.h), the
 // pairs in flight from the schedule (core/schedule.h). All ranks of a stage are alike; expert imbalance enters through
@@ -39,6 +40,7 @@ struct ModuleMemory {
   ModuleKind kind = ModuleKind::kLayer;
   ModuleParameters parameters;
   Bytes kept, forward_peak, backward_peak;
+  Bytes passed;            // the hidden state at its end
   Bytes held, input_peak;  // core/lowering/merge.h; of modules whose backward is parted or merged
 };
 // parted: with what schedules other than the plain ones (core/schedule.h) need to know, too.

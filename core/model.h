@@ -34,6 +34,7 @@ struct Attention {
   bool chunked = false;         // the window does not slide: a query sees its own chunk of window tokens (Llama 4)
   bool output_gate = false;     // the query projection is twice as wide; its second half gates the output
   bool shares_kv = false;       // no key and value projections: those of an earlier layer serve (arXiv 2405.12981)
+  bool query_key_norm = false;  // RMSNorm of queries and keys before RoPE, head by head or all heads together
   std::int64_t vector_parameters = 0;        // biases, q/k norms, sinks: whatever is no matrix
   std::int64_t mixer_matrix_parameters = 0;  // kLinear, kStateSpace: all matrices of the mixer
   bool operator==(const Attention&) const = default;

@@ -48,6 +48,7 @@ Attention grouped_attention(ModelConfig& config, const Model& model, std::int64_
 void add_vectors(Attention& attention, const Model& model, const AttentionVectors& vectors) {
   const std::int64_t query = attention.heads * attention.head_dim;
   const std::int64_t key = attention.kv_heads * attention.head_dim;
+  attention.query_key_norm = vectors.query_key_norm != AttentionVectors::Norm::kNone;
   std::int64_t& count = attention.vector_parameters;
   if (vectors.input_bias) count += query * (attention.output_gate ? 2 : 1) + (attention.shares_kv ? 0 : 2 * key);
   if (vectors.output_bias) count += model.hidden;

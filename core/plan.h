@@ -43,7 +43,16 @@ enum class InLayerOverlap {
   kIntraOperator,  // and tile-level fused operators: QKV GEMM + all-to-all, all-gather + scatter + grouped GEMM, ...
 };
 enum class WireFormat { kFp32, kBf16, kFp8 };
-enum class Precision { kBf16, kFp8 };
+enum class Precision { kBf16, kFp8, kFp32 };
+// Of an element of activations, and of a weight as operators read it.
+constexpr double element_bytes(Precision precision) { return precision == Precision::kFp32 ? 4 : 2; }
+constexpr double weight_bytes(Precision precision) {
+  return precision == Precision::kFp8 ? 1 : element_bytes(precision);
+}
+// Of what is never multiplied in fp8: attention, router, output head.
+constexpr Precision wide_precision(Precision precision) {
+  return precision == Precision::kFp8 ? Precision::kBf16 : precision;
+}
 
 inline constexpr std::int64_t kLossChunkTokens = 2048;
 

@@ -75,6 +75,7 @@ struct Operator {
   bool transfer_leads = false;      // fused: tiles wait for what arrives; else what tiles finish leaves
   std::int16_t pieces = 1;          // fused: GEMM and exchange are cut into so many; 1: tile by tile in one kernel
   Bytes absorbed;                   // fused: what the operators between the two halves would move on their own
+  std::vector<Operator> parts;      // fused: the operators that it stands for, in order
   std::int64_t sms = 0;             // that the transfer's kernel holds; 0: copy engines or none
   std::vector<std::int16_t> reads;  // indices into Module::tensors
   std::vector<std::int16_t> writes;
@@ -91,6 +92,7 @@ struct Tensor {
 struct ModuleParameters {
   double dense = 0;   // gradient group: GroupKind::kDenseData
   double expert = 0;  // gradient group: GroupKind::kExpertData
+  double shared = 0;  // of the dense ones, those that tensor ranks hold alike: each has a part of their gradients
 };
 
 enum class ModuleKind : std::uint8_t { kLayer, kEmbedding, kHead, kPredict };
@@ -103,9 +105,13 @@ struct Module {
   std::vector<Operator> backward;  // recomputation, input gradients and weight gradients, in issue order
   ModuleParameters parameters;
 
+  // What passes from module to module: the input and the output of the forward pass, and their gradients; -1: none.
+  // The input is kept with the module; output and gradients lie in buffers between the modules, not in its workspace.
+  std::int16_t input = -1, output = -1, output_gradient = -1, input_gradient = -1;
+
   // From the tensors' lifetimes in issue order:
   Bytes kept;          // bytes that one micro-batch leaves between its forward and its backward
-  Bytes forward_peak;  // transient bytes beside what is kept, at the worst operator
+  Bytes forward_peak;  // transient bytes beside what is kept and what passes, at the worst operator
   Bytes backward_peak;
 };
 

@@ -8,6 +8,8 @@
 // paper's Fig. 8a.
 #pragma once
 
+#include <vector>
+
 #include "core/lowering/layer_context.h"
 
 namespace msmoe {
@@ -19,14 +21,17 @@ class AttentionLowering {
   TensorId backward(TensorId d_out);  // gradient of forward's result -> gradient of normed
 
  private:
-  TensorId project(TensorId normed);
-  TensorId project_latent(TensorId normed);
+  // What the heads are made of.
+  std::vector<TensorId> project(TensorId normed);
+  std::vector<TensorId> project_latent(TensorId normed);
+  void rotate(std::vector<TensorId> projected);
   TensorId project_backward(TensorId d_qkv);
   TensorId project_latent_backward(TensorId d_qkv);
   TensorId input_gradient(const char* name, TensorId d_y, double rows, double n, double k);
   void weight_gradient(const char* name, TensorId x, TensorId d_y, double rows, double n, double k);
   Compute attention_work(bool backward) const;
   Transfer ring_transfer(bool backward) const;
+  Bytes ring_size() const;
 
   const LayerContext& context_;
   const Attention& attention_;
@@ -48,8 +53,10 @@ class AttentionLowering {
   bool compresses_queries_ = false;
   double latent_width_ = 0;  // of all that is compressed, side by side
   Expansion query_up_, kv_up_;
-  TensorId normed_ = -1, gathered_ = -1, latent_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1,
-           out_heads_ = -1, out_tokens_ = -1;
+  Bytes norm_stats_;  // of the norms of queries and keys
+  TensorId normed_ = -1, gathered_ = -1, projected_ = -1, projected_stats_ = -1, latent_down_ = -1, latent_ = -1,
+           latent_stats_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1, out_heads_ = -1,
+           out_tokens_ = -1;
 };
 
 }  // namespace msmoe

@@ -48,6 +48,8 @@ class FeedForwardLowering {
   TensorId add(const char* name, TensorId a, TensorId b);
   Compute activation(double rows, double width, bool backward) const;
   WireParts dispatch_wires() const;
+  Bytes route_bytes(double tokens, double top_k, double experts) const;
+  Bytes arrival_bytes() const;
 
   const LayerContext& context_;
   const FeedForward& feed_forward_;
@@ -64,7 +66,8 @@ class FeedForwardLowering {
   double fc1_width_ = 0;  // gate and up side by side
   WireParts wires_;       // of the all-to-alls
   Dense dense_;
-  TensorId normed_ = -1, gathered_ = -1, probabilities_ = -1, gates_ = -1, ffn_in_ = -1, fc1_out_ = -1, fc2_in_ = -1;
+  TensorId normed_ = -1, gathered_ = -1, logits_ = -1, probabilities_ = -1, routes_ = -1, arrivals_ = -1, ffn_in_ = -1,
+           fc1_out_ = -1, fc2_in_ = -1;
 };
 
 }  // namespace msmoe

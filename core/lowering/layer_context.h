@@ -14,6 +14,14 @@ struct WireParts {
   double nvlink = 0, nic = 0;
 };
 
+// Of what a norm or a softmax leaves for its backward, in fp32.
+inline constexpr double kStatisticBytes = 4;
+
+// Tensors that an exchange reads or writes beside its payload: which rows go where.
+struct Ledger {
+  std::vector<TensorId> reads, writes;
+};
+
 struct LayerContext {
   LayerContext(const Model& m, const Plan& p, const LoweringOptions& options, ModuleBuilder& b)
       : model(m), plan(p), builder(b), imbalance(options.imbalance), gpus_per_node(options.gpus_per_node) {
@@ -29,6 +37,8 @@ struct LayerContext {
   ModuleBuilder& builder;
   double imbalance;
   std::int64_t gpus_per_node;
+  Bytes elements(double count) const { return builder.elements(count); }
+  Precision wide_precision() const { return msmoe::wide_precision(plan.precision); }
   double hidden = 0, tokens = 0, context_tokens = 0, shard_tokens = 0;
   bool splits_weights = false;  // tensor parallelism: dense weights are split, sequences gathered around them
 
@@ -40,6 +50,10 @@ struct LayerContext {
            group_of(group, plan, gpus_per_node).nodes() == 1;
   }
   double weight_split() const { return splits_weights ? static_cast<double>(plan.attention_degree) : 1; }
+  // Tells the builder of parameters that tensor ranks hold alike, where there are such ranks.
+  void share_parameters(double count) const {
+    if (splits_weights) builder.share_parameters(count);
+  }
   // Rows that a dense GEMM of this rank works on.
   double dense_rows() const { return splits_weights ? context_tokens : shard_tokens; }
 
@@ -49,7 +63,7 @@ struct LayerContext {
   TensorId scatter_tokens(const char* name, TensorId x, double width) const;
   // An exchange in the plan's activation wire format. count: elements of the payload.
   TensorId exchange(const char* name, Collective collective, GroupKind group, double count, TensorId x, TensorId out,
-                    WireParts wires = {}) const;
+                    WireParts wires = {}, const Ledger& ledger = {}) const;
 };
 
 }  // namespace msmoe

@@ -47,6 +47,7 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
       const ModuleParameters& parameters = program.modules[static_cast<std::size_t>(module_idx)].parameters;
       chunk.parameters.dense += parameters.dense;
       chunk.parameters.expert += parameters.expert;
+      chunk.parameters.shared += parameters.shared;
     }
   }
   assert(layer_idx == model.layers.size());

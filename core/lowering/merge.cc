@@ -89,7 +89,7 @@ PartedMemory parted_memory(const Module& module) {
   }
   std::vector<double> change(input.size() + 1, 0);
   for (std::size_t id = 0; id < module.tensors.size(); ++id) {
-    if (first[id] == input.size()) continue;
+    if (first[id] == input.size() || static_cast<std::int16_t>(id) == module.input_gradient) continue;
     change[first[id]] += module.tensors[id].size.count;
     if (!held[id]) change[last[id] + 1] -= module.tensors[id].size.count;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 #include <utility>
 
 namespace msmoe {
@@ -34,16 +35,16 @@ Bytes wire_bytes(const Transfer& transfer, std::int64_t group_size) {
 
 Compute gemm(double m, double n, double k, Precision precision) {
   Compute work{.kind = ComputeKind::kGemm, .m = whole(m), .n = whole(n), .k = whole(k)};
-  const double operand_bytes = precision == Precision::kFp8 ? 1 : kElementBytes;
+  const double operand_bytes = weight_bytes(precision);
   work.flops = {2 * m * n * k};
-  work.hbm = {(m * k + k * n) * operand_bytes + m * n * kElementBytes};
+  work.hbm = {(m * k + k * n) * operand_bytes + m * n * element_bytes(precision)};
   work.precision = precision;
   return work;
 }
 
 Compute grouped_gemm(double groups, double rows, double n, double k, Precision precision) {
   Compute work = gemm(rows, n, k, precision);
-  const double operand_bytes = precision == Precision::kFp8 ? 1 : kElementBytes;
+  const double operand_bytes = weight_bytes(precision);
   work.kind = ComputeKind::kGroupedGemm;
   work.groups = whole(groups);
   work.hbm += Bytes{(groups - 1) * k * n * operand_bytes};
@@ -52,7 +53,7 @@ Compute grouped_gemm(double groups, double rows, double n, double k, Precision p
 
 Compute weight_gradient_gemm(double groups, double rows, double n, double k, double grad_bytes, Precision precision) {
   Compute work{.kind = groups > 1 ? ComputeKind::kGroupedGemm : ComputeKind::kGemm};
-  const double operand_bytes = precision == Precision::kFp8 ? 1 : kElementBytes;
+  const double operand_bytes = weight_bytes(precision);
   work.m = whole(groups * k);
   work.n = whole(n);
   work.k = std::max<std::int64_t>(1, whole(rows / groups));
@@ -248,6 +249,7 @@ ModuleBuilder::FusedScope::~FusedScope() {
     }
     for (const TensorId id : op->writes) add_once(fused.writes, id);
   }
+  fused.parts.assign(std::make_move_iterator(first), std::make_move_iterator(list.end()));
   list.erase(first, list.end());
   list.push_back(std::move(fused));
 }
@@ -255,6 +257,16 @@ ModuleBuilder::FusedScope::~FusedScope() {
 void ModuleBuilder::add_parameters(double dense, double expert) {
   module_.parameters.dense += dense;
   module_.parameters.expert += expert;
+}
+
+void ModuleBuilder::passes_forward(TensorId input, TensorId output) {
+  module_.input = input;
+  module_.output = output;
+}
+
+void ModuleBuilder::passes_backward(TensorId output_gradient, TensorId input_gradient) {
+  module_.output_gradient = output_gradient;
+  module_.input_gradient = input_gradient;
 }
 
 // An operator waits for the last writer before it of each tensor it reads.
@@ -271,11 +283,11 @@ void ModuleBuilder::derive_waits(std::vector<Operator>& pass) const {
 }
 
 // Peaks by a sweep over each pass in issue order: a tensor lives from its first writer to its last reader. Kept
-// tensors are counted apart; a pass's own input (no writer in the pass) is counted where it came from.
+// tensors are counted apart, and so is what passes between modules.
 void ModuleBuilder::derive_lifetimes() {
   for (const Tensor& tensor : module_.tensors)
     if (tensor.kept) module_.kept += tensor.size;
-  auto transient_peak = [&](const std::vector<Operator>& pass, bool backward) {
+  auto transient_peak = [&](const std::vector<Operator>& pass) {
     std::vector<std::int32_t> first(module_.tensors.size(), -1), last(module_.tensors.size(), -1);
     for (std::size_t op_idx = 0; op_idx < pass.size(); ++op_idx) {
       const auto now = static_cast<std::int32_t>(op_idx);
@@ -287,7 +299,9 @@ void ModuleBuilder::derive_lifetimes() {
     }
     std::vector<double> change(pass.size() + 1, 0);
     for (std::size_t id = 0; id < module_.tensors.size(); ++id) {
-      if (first[id] < 0 || (module_.tensors[id].kept && !backward)) continue;
+      const auto tensor_id = static_cast<TensorId>(id);
+      const bool passes = tensor_id == module_.output || tensor_id == module_.input_gradient;
+      if (first[id] < 0 || passes || module_.tensors[id].kept) continue;
       change[static_cast<std::size_t>(first[id])] += module_.tensors[id].size.count;
       change[static_cast<std::size_t>(last[id]) + 1] -= module_.tensors[id].size.count;
     }
@@ -295,8 +309,8 @@ void ModuleBuilder::derive_lifetimes() {
     for (const double step : change) peak = std::max(peak, live += step);
     return Bytes{peak};
   };
-  module_.forward_peak = transient_peak(module_.forward, false);
-  module_.backward_peak = transient_peak(module_.backward, true);
+  module_.forward_peak = transient_peak(module_.forward);
+  module_.backward_peak = transient_peak(module_.backward);
 }
 
 Module ModuleBuilder::finish() {

@@ -25,6 +25,8 @@ class ModuleBuilder {
 
   // rebuilt_by: the recompute classes under which this tensor is discarded after forward.
   TensorId tensor(const char* name, Bytes size, Recompute rebuilt_by = Recompute::kNothing);
+  // Tensors hold elements of the plan's precision (bf16 with fp8, which only multiplies) unless said.
+  Bytes elements(double count) const { return {count * element_bytes(plan_.precision)}; }
   Bytes size_of(TensorId id) const { return module_.tensors[static_cast<std::size_t>(id)].size; }
 
   // Adds an operator to the pass under way and returns what it writes first.
@@ -60,6 +62,11 @@ class ModuleBuilder {
   };
 
   void add_parameters(double dense, double expert);
+  // Of the dense ones, some that tensor parallelism does not split.
+  void share_parameters(double count) { module_.parameters.shared += count; }
+  // Incoming tensors and what the pass makes of them. Both gradients only where there are any.
+  void passes_forward(TensorId input, TensorId output);
+  void passes_backward(TensorId output_gradient, TensorId input_gradient);
   const ModuleParameters& parameters() const { return module_.parameters; }
   // Emits weight gradients still delayed, then lifetimes and waits. The builder is spent.
   Module finish();
@@ -83,11 +90,8 @@ class ModuleBuilder {
   std::vector<Operator> delayed_;          // weight gradients not yet issued
 };
 
-// ---- shapes to work. All tensors are bf16 (2 bytes an element) unless said.
-inline constexpr double kElementBytes = 2;
-inline Bytes elements(double count) { return {count * kElementBytes}; }
-
-Compute gemm(double m, double n, double k, Precision precision = Precision::kBf16);
+// ---- shapes to work.
+Compute gemm(double m, double n, double k, Precision precision);
 Compute grouped_gemm(double groups, double rows, double n, double k, Precision precision);
 // dW[k, n] += X[rows, k]^T dY[rows, n], accumulated in main gradients of grad_bytes each; groups of rows / groups.
 Compute weight_gradient_gemm(double groups, double rows, double n, double k, double grad_bytes, Precision precision);

@@ -27,13 +27,17 @@ double shards(const Plan& plan, GroupKind group) {
 
 ChunkSync lower_sync(const Plan& plan, const ModuleParameters& parameters) {
   ChunkSync sync;
-  const double parameter_bytes = plan.precision == Precision::kFp8 ? 1 : kElementBytes;
+  const double parameter_bytes = weight_bytes(plan.precision);
   const double wire = plan.grad_wire == WireFormat::kFp32 ? 4 : 2;
   struct Part {
     const char *gather, *cast, *reduce;
     GroupKind group;
     double count;
   };
+  if (parameters.shared > 0) {
+    sync.reduce.push_back(data_transfer(plan, "shared_grad_reduce", Collective::kAllReduce, GroupKind::kAttention,
+                                        parameters.shared * plan.grad_bytes));
+  }
   for (const Part& part : {Part{"param_gather", "grad_cast", "grad_reduce", GroupKind::kDenseData, parameters.dense},
                            Part{"expert_param_gather", "expert_grad_cast", "expert_grad_reduce", GroupKind::kExpertData,
                                 parameters.expert}}) {
@@ -73,8 +77,8 @@ std::vector<Operator> lower_optimizer(const Plan& plan, const ModuleParameters& 
   }
   // AdamW reads gradient, master weight and both moments, and writes all but the gradient, and the bf16 weight.
   Operator adam{.name = "adamw", .pass = Pass::kOptimizer};
-  adam.compute =
-      elementwise({owned * (plan.grad_bytes + 2 * (plan.master_bytes + 2 * plan.moment_bytes) + kElementBytes)});
+  adam.compute = elementwise(
+      {owned * (plan.grad_bytes + 2 * (plan.master_bytes + 2 * plan.moment_bytes) + element_bytes(plan.precision))});
   adam.compute.kind = ComputeKind::kOptimizer;
   adam.waits = {static_cast<std::int16_t>(operators.size() - 1)};
   operators.push_back(adam);
@@ -86,7 +90,9 @@ Operator lower_pipeline_send(const Model& model, const Plan& plan) {
   send.stream = plan.overlap_p2p ? Stream::kPipeline : Stream::kCompute;
   const double tokens = static_cast<double>(plan.micro_batch) * static_cast<double>(plan.seq_len) /
                         static_cast<double>(plan.attention_ranks());
-  send.transfer = {Collective::kSend, GroupKind::kPipeline, elements(tokens * static_cast<double>(model.hidden))};
+  send.transfer = {Collective::kSend,
+                   GroupKind::kPipeline,
+                   {tokens * static_cast<double>(model.hidden) * element_bytes(plan.precision)}};
   return send;
 }
 
