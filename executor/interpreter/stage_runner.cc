@@ -1,0 +1,191 @@
+#include "executor/interpreter/stage_runner.h"
+
+#include <fmt/format.h>
+
+#include <cassert>
+#include <chrono>
+#include <utility>
+
+#include "core/lowering/merge.h"
+
+namespace msmoe::executor {
+namespace {
+
+// Buffers between modules: gradients go to and fro between the first two.
+constexpr int kOutput = 2;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
+
+std::string Position::text() const {
+  const char* operator_name = name.load();
+  if (operator_name == nullptr) return "no operator yet";
+  const int at = layer.load();
+  return fmt::format("operator {}{}, micro-batch {}", operator_name, at >= 0 ? fmt::format(" of layer {}", at) : "",
+                     micro_batch.load());
+}
+
+StageRunner::StageRunner(RankContext& rank, const Program& program, int stage, Position& position)
+    : rank_(rank),
+      program_(program),
+      stage_(program.stages[static_cast<std::size_t>(stage)]),
+      stage_idx_(stage),
+      shape_(pipeline_shape(program.plan)),
+      position_(position),
+      activations_(program, stage_, rank.backend),
+      mailbox_(activations_.passed_bytes(), rank.backend, rank.communicators(GroupKind::kPipeline)) {
+  std::size_t modules = 0;
+  for (const Chunk& chunk : stage_.chunks) {
+    first_module_.push_back(modules);
+    modules += chunk.modules.size();
+  }
+  assert(modules == rank.store.modules().size());
+  for (const Module& module : program.modules) {
+    input_.push_back(input_gradients(module));
+    weights_.push_back(weight_gradients(module));
+  }
+}
+
+void StageRunner::run(const std::vector<MicroBatch>& batches) {
+  batches_ = &batches;
+  for (const Slot& slot : stage_.slots) {
+    if (slot.runs_forward()) forward(slot);
+    const int chunk = slot.gradient_chunk(), micro_batch = slot.gradient_micro_batch();
+    switch (slot.kind) {
+      case SlotKind::kForward: break;
+      case SlotKind::kBackward:
+      case SlotKind::kMerged: backward(chunk, micro_batch, PassPart::kBackward); break;
+      case SlotKind::kBackwardInput: backward(chunk, micro_batch, PassPart::kInputGradients); break;
+      case SlotKind::kBackwardWeight: backward(chunk, micro_batch, PassPart::kWeightGradients); break;
+    }
+    if (slot.makes_weight_gradients()) {
+      activations_.end({chunk, micro_batch});
+      routing_.erase({chunk, micro_batch});
+    }
+  }
+  mailbox_.finish();
+}
+
+void StageRunner::forward(const Slot& slot) {
+  const int chunk_idx = slot.chunk, micro_batch = slot.micro_batch;
+  const Activations::Pair pair{chunk_idx, micro_batch};
+  const std::size_t count = chunk(chunk_idx).modules.size();
+  activations_.begin(pair);
+  routing_[pair].resize(count);
+
+  const auto v = static_cast<int>(shape_.virtual_stage(stage_idx_, chunk_idx));
+  const auto input_of = [&](std::size_t position) {
+    return activations_.kept(pair, position, module(chunk_idx, position).input);
+  };
+  if (v > 0) mailbox_.receive(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v, micro_batch, 0}, input_of(0));
+  for (std::size_t position = 0; position < count; ++position) {
+    const Module& module = this->module(chunk_idx, position);
+    std::vector<std::byte*> places = activations_.places(pair, position, PassPart::kForward);
+    // A module writes its output where the next one keeps its input.
+    if (module.output >= 0)
+      places[static_cast<std::size_t>(module.output)] =
+          position + 1 < count ? input_of(position + 1) : activations_.between(kOutput);
+    run_module({chunk_idx, micro_batch, PassPart::kForward}, position, module.forward, std::move(places));
+  }
+  if (v + 1 < shape_.virtual_stages())
+    mailbox_.send(static_cast<int>(shape_.stage_of(v + 1, micro_batch)), {v + 1, micro_batch, 0},
+                  activations_.between(kOutput));
+}
+
+void StageRunner::backward(int chunk_idx, int micro_batch, PassPart part) {
+  const Activations::Pair pair{chunk_idx, micro_batch};
+  const std::size_t count = chunk(chunk_idx).modules.size();
+  const auto v = static_cast<int>(shape_.virtual_stage(stage_idx_, chunk_idx));
+  const bool passes_gradients = part != PassPart::kWeightGradients;
+  int incoming = 0;
+  if (passes_gradients && v + 1 < shape_.virtual_stages())
+    mailbox_.receive(static_cast<int>(shape_.stage_of(v + 1, micro_batch)), {v, micro_batch, 1},
+                     activations_.between(incoming));
+  for (std::size_t position = count; position-- > 0;) {
+    const Module& module = this->module(chunk_idx, position);
+    const auto which = static_cast<std::size_t>(chunk(chunk_idx).modules[position]);
+    std::vector<std::byte*> places = activations_.places(pair, position, part);
+    if (passes_gradients) {
+      if (module.output_gradient >= 0) {
+        std::byte*& place = places[static_cast<std::size_t>(module.output_gradient)];
+        // The second part of this backward may need it, too.
+        if (place != nullptr)
+          rank_.backend.copy(place, activations_.between(incoming), activations_.passed_bytes(), Stream::kCompute);
+        else
+          place = activations_.between(incoming);
+      }
+      if (module.input_gradient >= 0)
+        places[static_cast<std::size_t>(module.input_gradient)] = activations_.between(1 - incoming);
+      // Forward that runs again writes its output, which nobody reads.
+      if (module.output >= 0) places[static_cast<std::size_t>(module.output)] = activations_.between(kOutput);
+    }
+    const std::vector<Operator>& operators = part == PassPart::kBackward         ? module.backward
+                                             : part == PassPart::kInputGradients ? input_[which]
+                                                                                 : weights_[which];
+    run_module({chunk_idx, micro_batch, part}, position, operators, std::move(places));
+    if (passes_gradients && module.input_gradient >= 0) incoming = 1 - incoming;
+  }
+  if (passes_gradients && v > 0)
+    mailbox_.send(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v - 1, micro_batch, 1},
+                  activations_.between(incoming));
+}
+
+void StageRunner::run_module(const Pass& pass, std::size_t position, const std::vector<Operator>& operators,
+                             std::vector<std::byte*> places) {
+  const std::size_t idx = module_idx(pass.chunk, position);
+  const ModuleId& id = rank_.store.modules()[idx];
+  position_.layer = id.layer;
+  position_.micro_batch = pass.micro_batch;
+  rank_.store.begin_use(idx);
+  if (pass.part != PassPart::kForward) rank_.store.begin_gradients(idx);
+  static const Operator kNone;
+  const Call call{.op = kNone,
+                  .module = module(pass.chunk, position),
+                  .module_idx = idx,
+                  .places = places,
+                  .batch = (*batches_)[static_cast<std::size_t>(pass.micro_batch)],
+                  .routing = routing_.at({pass.chunk, pass.micro_batch})[position],
+                  .rank = rank_};
+  std::vector<BufferPool::Buffer> stashes;
+  for (const Operator& op : operators) run_operator(op, call, places, stashes);
+  if (pass.part != PassPart::kForward) rank_.store.end_gradients(idx);
+  rank_.store.end_use(idx);
+}
+
+void StageRunner::run_operator(const Operator& op, const Call& around, std::vector<std::byte*>& places,
+                               std::vector<BufferPool::Buffer>& stashes) {
+  // The store moves what ZeRO shards, around each pass of a module.
+  if (op.pass == msmoe::Pass::kSync) return;
+  if (!op.parts.empty()) {
+    for (const Operator& part : op.parts) run_operator(part, around, places, stashes);
+    return;
+  }
+  if (std::string_view(op.name) == "quantize") {
+    // Whoever exchanges a tensor converts it, too, after its place has been given to others: a copy waits.
+    const auto from = static_cast<std::size_t>(op.reads.front());
+    const auto bytes = static_cast<std::size_t>(around.module.tensors[from].size.count);
+    stashes.push_back(rank_.pool.acquire(bytes));
+    rank_.backend.copy(stashes.back().get(), places[from], bytes, op.stream);
+    places[static_cast<std::size_t>(op.writes.front())] = stashes.back().get();
+    return;
+  }
+  position_.name = op.name;
+  const double begin = observer_ ? now() : 0;
+  const Call call{.op = op,
+                  .module = around.module,
+                  .module_idx = around.module_idx,
+                  .places = around.places,
+                  .batch = around.batch,
+                  .routing = around.routing,
+                  .rank = around.rank};
+  handler_of(op)(call);
+  if (observer_)
+    observer_({.op = op,
+               .module = rank_.store.modules()[around.module_idx],
+               .micro_batch = position_.micro_batch,
+               .begin_seconds = begin,
+               .end_seconds = now()});
+}
+
+}  // namespace msmoe::executor
