@@ -87,6 +87,10 @@ std::string name_of(const Parameter& parameter, const Spelling& spelling) {
   }
 }
 
+std::tuple<Part, int, int> place_of(const Parameter& parameter) {
+  return {parameter.part, parameter.layer, parameter.expert};
+}
+
 }  // namespace
 
 HfNames::HfNames(const Model& model) : parameters_(list_parameters(model)) {
@@ -97,6 +101,7 @@ HfNames::HfNames(const Model& model) : parameters_(list_parameters(model)) {
     names_.push_back(name_of(parameters_[parameter_idx], spelling));
     [[maybe_unused]] const bool is_new = by_name_.emplace(names_.back(), parameter_idx).second;
     assert(is_new);
+    by_place_[place_of(parameters_[parameter_idx])] = parameter_idx;
   }
   add_copies(model);
 }
@@ -110,6 +115,8 @@ void HfNames::add_copies(const Model& model) {
     by_name_[layer + "shared_head.head.weight"] = by_name_.at(kHeadName);
   }
 }
+
+const std::string& HfNames::name(const Parameter& parameter) const { return names_[by_place_.at(place_of(parameter))]; }
 
 const Parameter* HfNames::find(const std::string& name) const {
   const auto at = by_name_.find(name);

@@ -16,7 +16,9 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -33,6 +35,8 @@ class HfNames {
   const std::vector<Parameter>& parameters() const { return parameters_; }
   // The name of parameters()[parameter_idx].
   const std::string& name(std::size_t parameter_idx) const { return names_[parameter_idx]; }
+  // REQUIRES one of parameters(), or a copy.
+  const std::string& name(const Parameter& parameter) const;
 
   // The parameter that a tensor of a file holds; nullptr: none of the model's. Files may repeat the embedding and the
   // head in a prediction layer, or a tied head; these names lead to the one parameter that they are copies of.
@@ -44,6 +48,7 @@ class HfNames {
   std::vector<Parameter> parameters_;
   std::vector<std::string> names_;
   std::unordered_map<std::string, std::size_t> by_name_;
+  std::map<std::tuple<Part, int, int>, std::size_t> by_place_;  // part, layer, expert
 };
 
 }  // namespace msmoe::executor

@@ -102,4 +102,16 @@ void to_floats(TensorType type, std::span<const std::byte> bytes, std::span<floa
   assert(false && "an integer type");
 }
 
+std::vector<std::byte> from_floats(TensorType type, std::span<const float> floats) {
+  assert(type == TensorType::kF32 || type == TensorType::kBf16);
+  const auto size = static_cast<std::size_t>(bytes_of(type));
+  std::vector<std::byte> bytes(floats.size() * size);
+  for (std::size_t idx = 0; idx < floats.size(); ++idx) {
+    const std::uint16_t narrow = kernels::cpu::to_bf16(floats[idx]);
+    const void* const from = type == TensorType::kF32 ? static_cast<const void*>(&floats[idx]) : &narrow;
+    std::memcpy(bytes.data() + idx * size, from, size);
+  }
+  return bytes;
+}
+
 }  // namespace msmoe::executor

@@ -37,5 +37,7 @@ std::string shape_text(std::span<const std::int64_t> shape);  // "[2, 3]"
 // The elements as fp32: exact for all types of floating point here. REQUIRES such a type, and as many bytes as
 // elements.
 void to_floats(TensorType type, std::span<const std::byte> bytes, std::span<float> floats);
+// The other way, rounded to nearest even. REQUIRES kF32 or kBf16.
+std::vector<std::byte> from_floats(TensorType type, std::span<const float> floats);
 
 }  // namespace msmoe::executor

@@ -50,7 +50,10 @@ inline constexpr std::array kStateKinds = {StateKind::kMaster, StateKind::kFirst
 struct StatePiece {
   const LocalParameter* parameter = nullptr;
   std::int64_t begin = 0, end = 0;
-  std::array<float*, 3> data{};  // by StateKind, in the backend's memory; null: no such state (router biases' moments)
+  std::array<float*, 3> data{};  // by StateKind
+
+  // In the backend's memory; null: no such state, as router biases have no moments.
+  float* state(StateKind kind) const { return data[static_cast<std::size_t>(kind)]; }
 };
 
 class ParameterStore {

@@ -51,6 +51,7 @@ TEST(HfNames, AllParametersOfEveryShippedModelAreListed) {
       const Parameter& parameter = names.parameters()[idx];
       distinct.insert(names.name(idx));
       EXPECT_EQ(names.find(names.name(idx)), &parameter);
+      EXPECT_EQ(names.name(parameter), names.name(idx));
       if (!parameter.is_counted()) continue;
       (parameter.layer < model.num_layers() ? total : predict) += parameter.elements();
     }
