@@ -19,9 +19,9 @@ View part_of(const View& row, const Range& range) {
   return row_of(data + static_cast<std::size_t>(range.begin) * size_of(row.element), range.size(), row.element);
 }
 
-Range overlap(const Range& a, const Range& b) {
-  const std::int64_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
+// What `of` has in `within`; empty ones lie in there as well.
+Range overlap(const Range& of, const Range& within) {
+  return {std::clamp(of.begin, within.begin, within.end), std::clamp(of.end, within.begin, within.end)};
 }
 
 }  // namespace
