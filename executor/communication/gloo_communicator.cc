@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -9,7 +10,7 @@ namespace msmoe::executor {
 namespace {
 
 // Of two. A NaN stays one, whichever of them it is.
-float larger(float a, float b) { return a < b || b != b ? b : a; }
+float larger(float a, float b) { return a < b || std::isnan(b) ? b : a; }
 
 void reduce_into(float* total, const float* part, std::size_t count, Reduction reduction) {
   if (reduction == Reduction::kSum) {
