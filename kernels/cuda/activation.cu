@@ -3,6 +3,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/operators.h"
 #include "kernels/cuda/requirements.h"
+#include "kernels/cuda/rotation.cuh"
 
 namespace msmoe::kernels {
 namespace {
@@ -81,33 +82,37 @@ __global__ void __launch_bounds__(kThreads) add(const Bf16* a, const Bf16* b, Bf
 // Of every head: which columns turn, and by how much at each position.
 struct Rotation {
   int heads, width, half;
-  double octaves_each;  // by which a pair's frequency is below that of the pair before
+  double octaves_each;
   float direction;
 };
 
 // A block takes as many tokens at a time as give each thread kRotatedEach pairs of vectors, those of columns that turn
 // together. What they turn by, cosine and sine, is the same for all heads of a token: table [tokens at a time, 8,
-// half / 8], so that neighbours read neighbours.
+// half / 8], so that neighbours read neighbours. out: null for in place.
+template <bool kInPlace>
 __global__ void __launch_bounds__(kThreads, kRopeBlocksPerSm)
-    rope(Bf16* vectors, const int* positions, std::int64_t tokens, int tokens_at_a_time, const Rotation by) {
+    rope(Bf16* vectors, const int* positions, Bf16* out, std::int64_t tokens, int tokens_at_a_time, const Rotation by) {
   extern __shared__ double turns_each[];  // at position 1; in the table's order
   auto* table = reinterpret_cast<float2*>(turns_each + by.half);
   const int vectors_per_head = by.half / kVector, vectors_per_token = by.heads * vectors_per_head;
   for (int slot = static_cast<int>(threadIdx.x); slot < by.half; slot += kThreads) {
     const int pair = slot % vectors_per_head * kVector + slot / vectors_per_head;
-    constexpr double kTurnsPerRadian = 0.15915494309189535;
-    turns_each[slot] = kTurnsPerRadian * exp2(-by.octaves_each * pair);
+    turns_each[slot] = turns_of_pair(by.octaves_each, pair);
   }
   __syncthreads();
   const std::int64_t stride = std::int64_t{gridDim.x} * tokens_at_a_time;
   for (std::int64_t first = std::int64_t{blockIdx.x} * tokens_at_a_time; first < tokens; first += stride) {
     const int here = static_cast<int>(min(std::int64_t{tokens_at_a_time}, tokens - first));
     for (int entry = static_cast<int>(threadIdx.x); entry < here * by.half; entry += kThreads) {
-      // Whole turns are dropped in double: at position 2^17 an angle in fp32 is off by hundredths.
       const double turns = positions[first + entry / by.half] * turns_each[entry % by.half];
-      float sine, cosine;
-      sincospif(2 * static_cast<float>(turns - rint(turns)), &sine, &cosine);
-      table[entry] = {cosine, by.direction * sine};
+      table[entry] = cosine_and_sine(turns, by.direction);
+    }
+    if constexpr (!kInPlace) {
+      const int still = (by.width - 2 * by.half) / kVector;  // vectors of a head
+      for (int index = static_cast<int>(threadIdx.x); index < here * by.heads * still; index += kThreads) {
+        const std::int64_t offset = (first * by.heads + index / still) * by.width + index % still * kVector;
+        *reinterpret_cast<uint4*>(out + offset) = __ldg(reinterpret_cast<const uint4*>(vectors + offset));
+      }
     }
     __syncthreads();
     const int pairs = here * vectors_per_token;
@@ -132,13 +137,11 @@ __global__ void __launch_bounds__(kThreads, kRopeBlocksPerSm)
         Vector8 x = Vector8::of(a[i]), y = Vector8::of(b[i]);
 #pragma unroll
         for (int element = 0; element < kVector; ++element) {
-          const auto [cosine, sine] = turns[i][element * vectors_per_head];
-          const float before = x.value[element];
-          x.value[element] = before * cosine - y.value[element] * sine;
-          y.value[element] = before * sine + y.value[element] * cosine;
+          turn(x.value[element], y.value[element], turns[i][element * vectors_per_head]);
         }
-        x.store(at[i]);
-        y.store(at[i] + by.half);
+        Bf16* const to = kInPlace ? at[i] : out + (at[i] - vectors);
+        x.store(to);
+        y.store(to + by.half);
       }
     }
     __syncthreads();
@@ -199,17 +202,25 @@ void launch(const Rope& op, const DeviceLaunch& on) {
           "rope", "rotated is a multiple of 16, at most the heads' width and at most 4096");
   require(op.positions.element == Element::kInt32 && op.positions.size() == tokens, "rope",
           "positions are int32, one for each token");
-  if (op.vectors.size() == 0 || op.rotated == 0) return;
+  if (op.out) require_matrix(op.out, tokens, op.vectors.columns, Element::kBf16, "rope", "out");
+  const bool in_place = !op.out || op.out.data == op.vectors.data;
+  if (op.vectors.size() == 0) return;
+  if (op.rotated == 0) {
+    if (!in_place)
+      MSMOE_CHECK(cudaMemcpyAsync(op.out.data, op.vectors.data, op.out.bytes(), cudaMemcpyDeviceToDevice, on.stream));
+    return;
+  }
   const Rotation by{.heads = static_cast<int>(op.vectors.columns / op.width),
                     .width = static_cast<int>(op.width),
                     .half = static_cast<int>(op.rotated / 2),
-                    .octaves_each = std::log2(op.base) * 2 / static_cast<double>(op.rotated),
+                    .octaves_each = octaves_each(op.base, op.rotated),
                     .direction = op.backward ? -1.0F : 1.0F};
   const int tokens_at_a_time =
       std::max(1, std::min(kRotatedEach * kThreads / (by.heads * by.half / kVector), kMostRotated / 2 / by.half));
   const std::size_t shared = by.half * sizeof(double) + tokens_at_a_time * by.half * sizeof(float2);
-  rope<<<num_blocks(tokens, tokens_at_a_time, on.sms, kRopeBlocksPerSm), kThreads, shared, on.stream>>>(
-      op.vectors.as<Bf16>(), op.positions.as<int>(), tokens, tokens_at_a_time, by);
+  const auto kernel = in_place ? rope<true> : rope<false>;
+  kernel<<<num_blocks(tokens, tokens_at_a_time, on.sms, kRopeBlocksPerSm), kThreads, shared, on.stream>>>(
+      op.vectors.as<Bf16>(), op.positions.as<int>(), optional_data<Bf16>(op.out), tokens, tokens_at_a_time, by);
   MSMOE_CHECK(cudaGetLastError());
 }
 

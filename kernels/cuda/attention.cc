@@ -206,6 +206,7 @@ Problem check_operands(const Operation& operation) {
                   .scale = shape.scale,
                   .ragged = static_cast<bool>(operation.starts),
                   .backward = std::is_same_v<Operation, AttentionBackward>};
+  require(!operation.key_ranges, kName, "ranges of keys are for CPUs only");
   require(shape.heads > 0 && shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, kName,
           "query heads are not a multiple of key heads");
   require(shape.sequence_length > 0, kName, "the longest sequence has no tokens");

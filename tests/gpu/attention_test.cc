@@ -157,6 +157,14 @@ TEST_F(AttentionTest, VariableLengthSharedKeys) { compare({heads_of(8, 2, 128, 1
 TEST_F(AttentionTest, VariableLengthNarrowerValues) {
   compare({heads_of(4, 4, 192, 128, 200), {0, 63, 200, 400}, true});
 }
+TEST_F(AttentionTest, RangesOfKeysAreRefused) {
+  TwoSided matrix(64, 64, Element::kBf16), log_sum_exp(1, 64, Element::kFp32), ranges(2, 1, Element::kInt32);
+  const View view = matrix.on_device();
+  Attention operation{heads_of(1, 1, 64, 64, 64), view, view, view, view, log_sum_exp.on_device(), {}, {}};
+  operation.key_ranges = ranges.on_device();
+  EXPECT_THROW(gpu_->workspace_bytes(operation), Unsupported);
+  EXPECT_THROW(gpu_->run(operation, {}), Unsupported);
+}
 TEST_F(AttentionTest, LongestMayBeLongerThanAnySequence) {
   compare({heads_of(2, 1, 64, 64, 512), {0, 100, 165}, true});
 }

@@ -137,7 +137,30 @@ const Make kOperations[] = {
                              tokens(of), of.numbers(1, kWidth, kFp32)};
     },
     [](Operands& of) {
-      return Rope{tokens(of), targets(of), 64, 64};
+      return Rope{tokens(of), targets(of), {}, 64, 64};
+    },
+    [](Operands& of) {
+      return Rope{tokens(of), targets(of), tokens(of), 64, 32};
+    },
+    [](Operands& of) {
+      return LatentHeads{tokens(of),
+                         of.numbers(kTokens, 192),
+                         of.numbers(kTokens, 32),
+                         targets(of),
+                         tokens(of),
+                         tokens(of),
+                         tokens(of),
+                         2};
+    },
+    [](Operands& of) {
+      return LatentHeadsBackward{tokens(of),
+                                 tokens(of),
+                                 tokens(of),
+                                 targets(of),
+                                 tokens(of),
+                                 of.numbers(kTokens, 192),
+                                 of.numbers(kTokens, 32),
+                                 2};
     },
     [](Operands& of) {
       return SwiGlu{tokens(of), each_token(of), of.numbers(kTokens, kWidth / 2)};

@@ -53,15 +53,66 @@ TEST_F(Tokens, RmsNormAndBackward) {
 
 TEST_F(Tokens, Rope) {
   constexpr std::int64_t kTokens = 333, kHeads = 5;
-  for (const auto& [width, rotated] : {std::pair{128, 128}, {192, 64}, {64, 32}}) {
+  for (const auto& [width, rotated] : {std::pair{128, 128}, {192, 64}, {64, 32}, {64, 0}}) {
     for (const bool backward : {false, true}) {
-      TwoSided x(kTokens, kHeads * width, kBf16), positions(1, kTokens, kInt32);
+      SCOPED_TRACE(testing::Message() << rotated << " of " << width << ", backward " << backward);
+      TwoSided x(kTokens, kHeads * width, kBf16), positions(1, kTokens, kInt32), out(kTokens, kHeads * width, kBf16);
       x.randomize(random_);
       positions.assign(integers(random_, kTokens, 0, 131071));
-      run_on_both([&, width = width, rotated = rotated](auto view) {
-        return Rope{view(x), view(positions), width, rotated, 1e6, backward};
-      });
-      expect_close(x, x.host());
+      const auto compare = [&, width = width, rotated = rotated](bool in_place) {
+        const std::vector<float> before = x.host();
+        run_on_both([&](auto view) {
+          return Rope{view(x), view(positions), in_place ? View{} : view(out), width, rotated, 1e6, backward};
+        });
+        TwoSided& result = in_place ? x : out;
+        expect_close(result, result.host());
+        if (!in_place) {
+          EXPECT_EQ(x.download(), before) << "what is rotated to elsewhere stays";
+        }
+      };
+      compare(false);
+      compare(true);
+    }
+  }
+}
+
+// DeepSeek-V3's widths, others, and none that turns.
+TEST_F(Tokens, LatentHeadsAndBackward) {
+  struct Widths {
+    std::int64_t heads, plain, turned, value;
+  };
+  for (const auto& [heads, plain, turned, value_width] :
+       {Widths{128, 128, 64, 128}, {16, 128, 64, 128}, {3, 40, 48, 24}, {300, 8, 16, 8}, {2, 64, 0, 64}}) {
+    for (const std::int64_t tokens : {0, 1, 77, 1100}) {
+      for (const bool in_place : {false, true}) {
+        SCOPED_TRACE(testing::Message() << tokens << " tokens, " << heads << " heads, in place " << in_place);
+        const std::int64_t together = heads * (plain + turned), from_latent = heads * (plain + value_width);
+        TwoSided queries(tokens, together, kBf16), expanded(tokens, from_latent, kBf16), rotary(tokens, turned, kBf16),
+            positions(1, tokens, kInt32), query_out(tokens, together, kBf16), key(tokens, together, kBf16),
+            value(tokens, heads * value_width, kBf16);
+        for (TwoSided* input : {&queries, &expanded, &rotary}) input->randomize(random_);
+        positions.assign(integers(random_, static_cast<std::size_t>(tokens), 0, 131071));
+        TwoSided& query = in_place ? queries : query_out;
+        run_on_both([&, heads = heads](auto view) {
+          return LatentHeads{view(queries), view(expanded), view(rotary), view(positions), view(query), view(key),
+                             view(value),   heads,          1e6};
+        });
+        expect_close(query, query.host());
+        expect_close(key, key.host());
+        expect_equal_bits(value);
+
+        // What comes back for queries, keys and values, and goes to where those came from.
+        for (TwoSided* gradient : {&query_out, &key, &value}) gradient->randomize(random_);
+        TwoSided& queries_gradient = in_place ? query_out : queries;
+        run_on_both([&, heads = heads](auto view) {
+          return LatentHeadsBackward{
+              view(query_out), view(key), view(value), view(positions), view(queries_gradient), view(expanded),
+              view(rotary),    heads,     1e6};
+        });
+        expect_close(queries_gradient, queries_gradient.host());
+        expect_equal_bits(expanded);
+        expect_close(rotary, rotary.host());
+      }
     }
   }
 }
