@@ -40,7 +40,9 @@ std::optional<double> number_or_none(JsonObject& object, const std::string& key,
 Gpu read_gpu(JsonObject object) {
   Gpu gpu;
   gpu.name = object.text("name");
-  gpu.bf16_peak = quantity(object, "bf16_peak", parse_flop_rate);
+  gpu.fp32_peak = quantity_or_none(object, "fp32_peak", parse_flop_rate);
+  gpu.bf16_peak = gpu.fp32_peak.count > 0 ? quantity_or_none(object, "bf16_peak", parse_flop_rate)
+                                          : quantity(object, "bf16_peak", parse_flop_rate);
   gpu.fp8_peak = quantity_or_none(object, "fp8_peak", parse_flop_rate);
   gpu.memory = quantity(object, "memory", parse_bytes);
   gpu.hbm = quantity(object, "hbm", parse_bandwidth);
@@ -116,6 +118,8 @@ Cluster read(const JsonDocument& document) {
   if (cluster.reserved_memory >= cluster.gpu.memory)
     root.fail("reserved_memory", format_bytes(cluster.reserved_memory) + " leaves no memory",
               fmt::format("the GPU has {}", format_bytes(cluster.gpu.memory)));
+  root.mark_read("communicator_memory");
+  if (root.has("communicator_memory")) cluster.communicator_memory = quantity(root, "communicator_memory", parse_bytes);
   root.mark_read("collectives");
   if (root.has("collectives"))
     for (JsonObject& table : root.objects("collectives")) cluster.collectives.push_back(read_collective(table));

@@ -38,10 +38,13 @@ struct Cluster {
   BytesPerSecond checkpoint_bandwidth;         // of one node, to storage; 0: not stated
   Duration checkpoint_interval{};              // useful time between two checkpoints; 0: the best one
   Bytes reserved_memory;                       // CUDA context, kernels and library handles of one process
-  std::vector<CollectiveTable> collectives;    // measured; used in place of the analytic model
-  bool gpu_is_hypothetical = false;            // a what-if changed its peaks: no measurement is of it
-  OperatorFits fits{};                         // of its profile
-  Contention contention;                       // likewise
+  // Buffers of one communicator. NCCL keeps a send and a receive buffer of 4 MiB (NCCL_BUFFSIZE) and smaller ones for
+  // its other protocols on each of 16 to 32 channels: about 10 MiB a channel, 24 channels (assumed).
+  Bytes communicator_memory{240 * kMiB};
+  std::vector<CollectiveTable> collectives;  // measured; used in place of the analytic model
+  bool gpu_is_hypothetical = false;          // a what-if changed its peaks: no measurement is of it
+  OperatorFits fits{};                       // of its profile
+  Contention contention;                     // likewise
 
   // The network bandwidth that one GPU has when all GPUs of its node talk at once.
   BytesPerSecond nic_per_gpu() const {

@@ -87,8 +87,15 @@ TermChoices product_terms(CostForm form, const ProductShape& shape, const Gpu& g
   return choices;
 }
 
-TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu) {
-  const double flops = shape.flops.count / gpu.bf16_peak.count;
+TermChoices untiled_product_terms(const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak) {
+  const double flops = 2 * shape.rows * shape.columns * shape.depth / peak.count;
+  TermChoices choices;
+  choices.add({.terms = {kMicrosecond, flops, 0, 0, 0, 0, 0, std::max(0.0, shape.hbm.count / gpu.hbm.count - flops)}});
+  return choices;
+}
+
+TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu, FlopsPerSecond peak) {
+  const double flops = shape.flops.count / peak.count;
   const auto sms = static_cast<double>(gpu.sms);
   const double scores = shape.queries * shape.heads * shape.span;
   const double blocks = std::max(1.0, shape.queries / kBlock * shape.heads);

@@ -80,7 +80,9 @@ class TermChoices {
 // peak: of the precision that the product is computed in. form: kGemm, or one of the grouped ones, whose kernels have
 // one tile each.
 TermChoices product_terms(CostForm form, const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak);
-TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu);
+// The same without tensor cores, whose tiles come in sizes: `flops` and `hbm` alone, beside the start.
+TermChoices untiled_product_terms(const ProductShape& shape, const Gpu& gpu, FlopsPerSecond peak);
+TermChoices attention_terms(const AttentionShape& shape, const Gpu& gpu, FlopsPerSecond peak);
 TermChoices memory_terms(Bytes moved, const Gpu& gpu);
 inline constexpr std::size_t kMemoryHbmTerm = 1;  // of Terms
 

@@ -12,9 +12,7 @@
 namespace msmoe {
 namespace {
 
-// NCCL keeps a send and a receive buffer of 4 MiB (NCCL_BUFFSIZE) and smaller ones for its other protocols on each of
-// 16 to 32 channels: about 10 MiB a channel, 24 channels (assumed). All-to-all also keeps buffers for every peer.
-constexpr Bytes kCommunicatorBuffers{240 * kMiB};
+// All-to-all also keeps buffers for every peer, beside those of the communicator (assumed).
 constexpr Bytes kPeerBuffers{8 * kMiB};
 // What a caching allocator, or an arena with tensors of unequal lifetimes, leaves unused (assumed).
 constexpr double kSlackFraction = 0.03;
@@ -34,12 +32,12 @@ ModuleParameters sharded_part(const Plan& plan, const ModuleParameters& paramete
           ranks_of(plan, GroupKind::kExpertData) > 1 ? parameters.expert : 0};
 }
 
-Bytes communicators(const Plan& plan) {
+Bytes communicators(const Cluster& cluster, const Plan& plan) {
   Bytes total;
   for (const GroupKind kind : {GroupKind::kAttention, GroupKind::kContext, GroupKind::kExpert, GroupKind::kExpertTensor,
                                GroupKind::kDenseData, GroupKind::kExpertData, GroupKind::kWorld})
-    if (group_of(kind, plan, 1).size > 1) total += kCommunicatorBuffers;
-  if (plan.pp > 1) total += kCommunicatorBuffers;
+    if (group_of(kind, plan, 1).size > 1) total += cluster.communicator_memory;
+  if (plan.pp > 1) total += cluster.communicator_memory;
   const bool all_to_all = plan.dispatch != Dispatch::kAllGather;
   if (all_to_all) total += kPeerBuffers * static_cast<double>(plan.ep - 1);
   return total;
@@ -197,9 +195,9 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
   }
 
   StageMemory memory;
-  const double weight_bytes = plan.precision == Precision::kFp8 ? 1 : 2;
+  const double weight = weight_bytes(plan.precision);
   const double state_bytes = plan.master_bytes + 2 * plan.moment_bytes;
-  memory[MemoryRow::kWeights] = per_rank(plan, parameters, weight_bytes, plan.zero >= 3);
+  memory[MemoryRow::kWeights] = per_rank(plan, parameters, weight, plan.zero >= 3);
   memory[MemoryRow::kGradients] = per_rank(plan, parameters, plan.grad_bytes, plan.zero >= 2);
   const Bytes states = per_rank(plan, parameters, state_bytes, plan.zero >= 1);
   memory[MemoryRow::kOptimizer] = plan.optimizer_offload ? Bytes{} : states;
@@ -210,14 +208,14 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
                                          : activations_in_flight(shape, chunk_kept.data(), memory.in_flight)};
   memory[MemoryRow::kWorkspace] = workspace.layers + workspace.between_modules(shape);
   memory[MemoryRow::kLogits] = std::max(Bytes{}, workspace.head - workspace.layers);
-  const double whole_bytes = (plan.zero >= 3 ? weight_bytes : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
+  const double whole_bytes = (plan.zero >= 3 ? weight : 0) + (plan.zero >= 2 ? plan.grad_bytes : 0);
   memory[MemoryRow::kGathered] = per_rank(plan, sharded_part(plan, largest), 2 * whole_bytes, false);
-  memory[MemoryRow::kCommunication] = communicators(plan);
+  memory[MemoryRow::kCommunication] = communicators(cluster, plan);
   memory[MemoryRow::kReserved] = cluster.reserved_memory;
   memory[MemoryRow::kSlack] =
       (memory[MemoryRow::kActivations] + memory[MemoryRow::kWorkspace] + memory[MemoryRow::kLogits]) * kSlackFraction;
   memory.resume_peak = memory.states() + memory[MemoryRow::kCommunication] + memory[MemoryRow::kReserved] +
-                       per_rank(plan, largest, weight_bytes + state_bytes, plan.zero >= 1);
+                       per_rank(plan, largest, weight + state_bytes, plan.zero >= 1);
   return memory;
 }
 

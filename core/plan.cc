@@ -45,6 +45,13 @@ std::int64_t Plan::layers_of(std::int64_t virtual_stage, std::int64_t num_layers
   return everywhere + (has_extra ? 1 : 0);
 }
 
+void set_precision(Plan& plan, Precision precision) {
+  plan.precision = precision;
+  if (precision != Precision::kFp32) return;
+  plan.grad_wire = plan.act_wire = WireFormat::kFp32;
+  plan.master_bytes = 0;
+}
+
 std::string short_plan(const Plan& plan) {
   std::string text = fmt::format("{} mb{}", degrees(plan), plan.micro_batch);
   if (plan.expert_ranks() > 1) text += fmt::format(" {}", choice_name(kDispatchChoices, plan.dispatch));
@@ -67,7 +74,8 @@ std::string describe_plan(const Plan& plan) {
   text += fmt::format(", overlap {}", choice_name(kOverlapChoices, plan.in_layer_overlap));
   text += fmt::format(", {}", choice_name(kPrecisionChoices, plan.precision));
   text += fmt::format(", {} gradients", choice_name(kGradWireChoices, plan.grad_wire));
-  if (plan.act_wire == WireFormat::kFp8) text += ", fp8 activations";
+  const WireFormat uncut = plan.precision == Precision::kFp32 ? WireFormat::kFp32 : WireFormat::kBf16;
+  if (plan.act_wire != uncut) text += fmt::format(", {} activations", choice_name(kActWireChoices, plan.act_wire));
   return text + " on the wire";
 }
 

@@ -43,8 +43,9 @@ enum class InLayerOverlap {
   kIntraOperator,  // and tile-level fused operators: QKV GEMM + all-to-all, all-gather + scatter + grouped GEMM, ...
 };
 enum class WireFormat { kFp32, kBf16, kFp8 };
-enum class Precision { kBf16, kFp8, kFp32 };
-// Of an element of activations, and of a weight as operators read it.
+enum class Precision { kFp32, kBf16, kFp8 };
+
+// Bytes of an activation, and of a weight as GEMMs read it. FP8 quantizes the activations of a GEMM only.
 constexpr double element_bytes(Precision precision) { return precision == Precision::kFp32 ? 4 : 2; }
 constexpr double weight_bytes(Precision precision) {
   return precision == Precision::kFp8 ? 1 : element_bytes(precision);
@@ -52,6 +53,14 @@ constexpr double weight_bytes(Precision precision) {
 // Of what is never multiplied in fp8: attention, router, output head.
 constexpr Precision wide_precision(Precision precision) {
   return precision == Precision::kFp8 ? Precision::kBf16 : precision;
+}
+constexpr FlopsPerSecond peak_of(const Gpu& gpu, Precision precision) {
+  switch (precision) {
+    case Precision::kFp32: return gpu.fp32_peak;
+    case Precision::kFp8: return gpu.fp8_peak;
+    case Precision::kBf16: break;
+  }
+  return gpu.bf16_peak;
 }
 
 inline constexpr std::int64_t kLossChunkTokens = 2048;
@@ -161,6 +170,10 @@ struct Plan {
   //   46 layers, PP4: 11/12/12/11        61 layers, PP16 VPP2: 16 x 2, then 1, 13 x 2, 1, 1
   std::int64_t layers_of(std::int64_t virtual_stage, std::int64_t num_layers) const;
 };
+
+// Sets the precision and what goes with it where nothing else is asked for: with fp32 both wires are fp32, and no
+// master lies beside a weight, which is one.
+void set_precision(Plan& plan, Precision precision);
 
 // ---- JSON (schema_version 1; docs/plan.md). Reading refuses unknown keys and versions.
 std::string plan_to_json(const Plan& plan);

@@ -181,7 +181,7 @@ std::vector<PlanField> make_fields() {
       switch_field("cuda_graphs", &Plan::cuda_graphs, "the host launches a whole pass at once"),
       choice_field("grad_wire", kGradWireChoices, &Plan::grad_wire, "gradients on the wire"),
       choice_field("act_wire", kActWireChoices, &Plan::act_wire, "activations on the wire"),
-      choice_field("precision", kPrecisionChoices, &Plan::precision, "of the GEMMs"),
+      choice_field("precision", kPrecisionChoices, &Plan::precision, "of the GEMMs; fp32: of all there is"),
       choice_field("loss", kLossChoices, &Plan::loss, "all logits at once, or a chunk of tokens at a time"),
       switch_field("optimizer_offload", &Plan::optimizer_offload, "master weights and moments in host memory"),
       bytes_field(kByteChoices[0], "of the accumulated gradient of a parameter"),

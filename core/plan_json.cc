@@ -148,6 +148,8 @@ Plan read_root(JsonObject root) {
   if (version != kSchemaVersion)
     root.fail("schema_version", fmt::format("is {}, and this msmoe reads {}", version, kSchemaVersion));
   Plan plan;
+  read_choice(root, "precision", kPrecisionChoices, plan.precision);
+  set_precision(plan, plan.precision);  // the defaults of what follows
   plan.notes = root.text_or("notes", "");
   plan.model = root.text("model");
   plan.cluster = root.text("cluster");
@@ -162,7 +164,6 @@ Plan read_root(JsonObject root) {
   read_recompute(root, plan);
   if (auto object = root.optional_object("overlap")) read_overlap(*object, plan);
   if (auto object = root.optional_object("wire")) read_wire(*object, plan);
-  read_choice(root, "precision", kPrecisionChoices, plan.precision);
   read_choice(root, "loss", kLossChoices, plan.loss);
   read_software(root, plan);
   root.refuse_unknown_keys();

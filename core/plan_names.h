@@ -38,9 +38,11 @@ inline constexpr std::array kLossChoices = {Choice<LossKind>{LossKind::kFull, "f
                                             Choice<LossKind>{LossKind::kChunked, "chunked"}};
 inline constexpr std::array kGradWireChoices = {Choice<WireFormat>{WireFormat::kFp32, "fp32"},
                                                 Choice<WireFormat>{WireFormat::kBf16, "bf16"}};
-inline constexpr std::array kActWireChoices = {Choice<WireFormat>{WireFormat::kBf16, "bf16"},
+inline constexpr std::array kActWireChoices = {Choice<WireFormat>{WireFormat::kFp32, "fp32"},
+                                               Choice<WireFormat>{WireFormat::kBf16, "bf16"},
                                                Choice<WireFormat>{WireFormat::kFp8, "fp8"}};
-inline constexpr std::array kPrecisionChoices = {Choice<Precision>{Precision::kBf16, "bf16"},
+inline constexpr std::array kPrecisionChoices = {Choice<Precision>{Precision::kFp32, "fp32"},
+                                                 Choice<Precision>{Precision::kBf16, "bf16"},
                                                  Choice<Precision>{Precision::kFp8, "fp8"}};
 // What the feed-forward's two degrees amount to; a plan stores the degrees alone.
 enum class FeedForwardParallelism { kExpert, kTensor, kExpertAndTensor };

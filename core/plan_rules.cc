@@ -177,9 +177,15 @@ bool layout_has_all_layers(const RuleCase& c) {
 // ---- Numerics and machine
 
 bool grad_wire_is_known(const RuleCase& c) { return c.plan.grad_wire != WireFormat::kFp8; }
-bool act_wire_is_known(const RuleCase& c) { return c.plan.act_wire != WireFormat::kFp32; }
+bool computes_in_fp32(const Plan& plan) { return plan.precision == Precision::kFp32; }
+bool act_wire_is_known(const RuleCase& c) { return c.plan.act_wire != WireFormat::kFp32 || computes_in_fp32(c.plan); }
+// What is not of the plan's precision, attention beside FP8 products for one, is bf16.
+bool hardware_has_precision(const RuleCase& c) {
+  return peak_of(c.cluster.gpu, computes_in_fp32(c.plan) ? Precision::kFp32 : Precision::kBf16).count > 0;
+}
+// CPUs quantize what goes over a wire without FP8 arithmetic.
 bool hardware_has_fp8(const RuleCase& c) {
-  return c.cluster.gpu.fp8_peak.count > 0 ||
+  return c.cluster.gpu.fp8_peak.count > 0 || computes_in_fp32(c.plan) ||
          (c.plan.precision != Precision::kFp8 && c.plan.act_wire != WireFormat::kFp8);
 }
 bool sms_are_left(const RuleCase& c) { return c.plan.communication_sms < c.cluster.gpu.sms; }
@@ -236,6 +242,7 @@ constexpr std::array kRules = {
     Rule{"layout sum", kForAll, layout_has_all_layers, sentence::layout_sum},
     Rule{"grad_wire", kForAll, grad_wire_is_known, sentence::grad_wire},
     Rule{"act_wire", kForAll, act_wire_is_known, sentence::act_wire},
+    Rule{"precision on this GPU", kForAll, hardware_has_precision, sentence::precision_hardware},
     Rule{"fp8 on this GPU", kForAll, hardware_has_fp8, sentence::fp8_hardware},
     Rule{"communication_sms", kForAll, sms_are_left, sentence::communication_sms},
     Rule{"EP overlap", kForMegatron, megatron_can_overlap, sentence::megatron_overlap},

@@ -107,6 +107,7 @@ std::string layout_size(const RuleCase& c);
 std::string layout_sum(const RuleCase& c);
 std::string grad_wire(const RuleCase& c);
 std::string act_wire(const RuleCase& c);
+std::string precision_hardware(const RuleCase& c);
 std::string fp8_hardware(const RuleCase& c);
 std::string communication_sms(const RuleCase& c);
 std::string megatron_overlap(const RuleCase& c);

@@ -12,6 +12,8 @@
 namespace msmoe::sentence {
 namespace {
 
+std::string gpu_name(const RuleCase& c) { return c.cluster.gpu.name.empty() ? "this GPU" : c.cluster.gpu.name; }
+
 // "46 = 4*11 + 2"
 std::string division(std::int64_t dividend, std::int64_t divisor) {
   return fmt::format("{} = {}*{} + {}", dividend, divisor, dividend / divisor, dividend % divisor);
@@ -371,11 +373,22 @@ std::string layout_sum(const RuleCase& c) {
 std::string grad_wire(const RuleCase&) {
   return "gradients cannot travel as fp8; use grad_wire=fp32 or grad_wire=bf16";
 }
-std::string act_wire(const RuleCase&) { return "activations cannot travel as fp32; use act_wire=bf16 or act_wire=fp8"; }
+std::string act_wire(const RuleCase&) {
+  return "activations travel as fp32 with precision=fp32 alone; use act_wire=bf16 or act_wire=fp8";
+}
+
+std::string precision_hardware(const RuleCase& c) {
+  const std::string gpu = gpu_name(c);
+  if (c.plan.precision == Precision::kFp32)
+    return fmt::format(
+        "precision=fp32 needs a device with fp32_peak, which the cluster does not state of {}; use "
+        "precision=bf16",
+        gpu);
+  return fmt::format("{} has no bf16_peak; use precision=fp32, and act_wire=fp32", gpu);
+}
 
 std::string fp8_hardware(const RuleCase& c) {
-  return fmt::format("{} has no FP8 arithmetic; use precision=bf16 and act_wire=bf16",
-                     c.cluster.gpu.name.empty() ? "this GPU" : c.cluster.gpu.name);
+  return fmt::format("{} has no FP8 arithmetic; use precision=bf16 and act_wire=bf16", gpu_name(c));
 }
 
 std::string communication_sms(const RuleCase& c) {

@@ -6,6 +6,7 @@
 
 #include "core/group.h"
 #include "core/plan.h"
+#include "core/plan_names.h"
 #include "core/plan_rules.h"
 
 namespace msmoe {
@@ -118,9 +119,12 @@ class Warnings {
   }
 
   void numerics() {
-    if (plan_.act_wire == WireFormat::kFp8 && plan_.precision == Precision::kBf16)
-      add("act_wire=fp8 with precision=bf16 quantizes activations for the wire alone; published runs do so in FP8 "
-          "training only");
+    if (plan_.act_wire == WireFormat::kFp8 && plan_.precision != Precision::kFp8)
+      add("act_wire=fp8 with precision={} quantizes activations for the wire alone; published runs do so in FP8 "
+          "training only",
+          choice_name(kPrecisionChoices, plan_.precision));
+    if (plan_.precision == Precision::kFp32 && plan_.master_bytes > 0)
+      add("master_bytes={} with precision=fp32 keeps every weight twice; use master_bytes=0", plan_.master_bytes);
   }
 
   void expert_overlap() {

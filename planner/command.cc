@@ -36,17 +36,19 @@ Objective parse_objective(const std::string& name) {
 }
 
 Question read_question(const Command& command) {
-  Plan base;
+  const Cluster cluster = find_cluster(command.cluster);
+  Plan base = base_plan(cluster.gpu);
   base.model = command.model;
   base.cluster = command.cluster;
   set_plan_field(base, "gpus", command.gpus);
   set_plan_field(base, "global_batch", command.global_batch);
   set_plan_field(base, "seq_len", command.seq_len);
   set_plan_field(base, "precision", command.precision);
+  set_precision(base, base.precision);
   if (base.precision == Precision::kFp8) base.act_wire = WireFormat::kFp8;
   std::vector<simulator::Change> fixes;
   if (!command.fix.empty()) fixes = simulator::parse_changes(command.fix, "--fix");
-  Question question = make_question(find_model(command.model), find_cluster(command.cluster), std::move(base), fixes);
+  Question question = make_question(find_model(command.model), cluster, std::move(base), fixes);
   question.objective = parse_objective(command.objective);
   question.top = command.top;
   question.jobs = command.jobs > 0 ? command.jobs : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

@@ -12,6 +12,16 @@ bool Question::is_fixed(const std::string& key) const {
   return std::find(fixed.begin(), fixed.end(), key) != fixed.end();
 }
 
+Plan base_plan(const Gpu& gpu) {
+  Plan plan;
+  if (!gpu.is_cpu_core()) return plan;
+  plan.in_layer_overlap = InLayerOverlap::kNone;
+  plan.overlap_grad_reduce = plan.overlap_param_gather = plan.overlap_p2p = false;
+  plan.communication_sms = 0;
+  plan.software = find_software("kernels");
+  return plan;
+}
+
 Question make_question(Model model, Cluster cluster, Plan base, const std::vector<simulator::Change>& fixes) {
   if (!model.can_be_planned()) {
     throw UserError(model.name, "model_type",

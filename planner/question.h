@@ -30,6 +30,10 @@ struct Question {
   bool is_fixed(const std::string& key) const;
 };
 
+// What a search starts from. On a CPU's core nothing runs beside anything else, and operators take what they were
+// measured to take.
+Plan base_plan(const Gpu& gpu);
+
 // Throws UserError where base and --fix cannot be met by any plan of this model (not plannable, contradictory keys).
 Question make_question(Model model, Cluster cluster, Plan base, const std::vector<simulator::Change>& fixes);
 

@@ -104,8 +104,9 @@ std::vector<Variant> variants(const Question& question, const Mesh& mesh) {
   if (has_latent_attention(question.model)) sets.push_back(kRecomputeSelective | Recompute::kUpProjection);
   sets.push_back(kRecomputeFull);
   const auto recomputes = open_or_fixed(question, "recompute", base.recompute, std::move(sets));
-  const auto overlaps = open_or_fixed<InLayerOverlap>(question, "overlap", base.in_layer_overlap,
-                                                      {InLayerOverlap::kInterOperator, InLayerOverlap::kIntraOperator});
+  std::vector<InLayerOverlap> open_overlaps = {InLayerOverlap::kInterOperator, InLayerOverlap::kIntraOperator};
+  if (question.cluster.gpu.is_cpu_core()) open_overlaps = {InLayerOverlap::kNone};
+  const auto overlaps = open_or_fixed(question, "overlap", base.in_layer_overlap, std::move(open_overlaps));
   std::vector<Variant> result;
   for (const Dispatch dispatch : dispatches)
     for (const std::int64_t micro_batch : micro_batches)

@@ -97,7 +97,7 @@ TermChoices attention(const Case& of, const Gpu& gpu) {
   shape.width = widths / 2;
   shape.flops = {2 * shape.queries * shape.span * shape.heads * widths * (is_backward ? 2.5 : 1)};
   shape.hbm = {kBf16 * shape.queries * (size("heads") + size("kv_heads")) * widths * (is_backward ? 2 : 1)};
-  return attention_terms(shape, gpu);
+  return attention_terms(shape, gpu, gpu.bf16_peak);
 }
 
 }  // namespace

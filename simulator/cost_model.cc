@@ -35,12 +35,13 @@ TermChoices terms_of(const Compute& work, CostForm form, const Gpu& gpu) {
     case CostForm::kGemm:
     case CostForm::kGroupedGemm:
     case CostForm::kGroupedGemmShort: {
-      const bool fp8 = work.precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
       const ProductShape shape{.rows = static_cast<double>(work.m),
                                .columns = static_cast<double>(work.n),
                                .depth = static_cast<double>(work.k),
                                .groups = static_cast<double>(work.groups),
                                .hbm = work.hbm};
+      if (work.precision == Precision::kFp32) return untiled_product_terms(shape, gpu, gpu.fp32_peak);
+      const bool fp8 = work.precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
       return product_terms(form, shape, gpu, fp8 ? gpu.fp8_peak * kFp8PeakFraction : gpu.bf16_peak);
     }
     case CostForm::kAttention:
@@ -50,7 +51,7 @@ TermChoices terms_of(const Compute& work, CostForm form, const Gpu& gpu) {
                               .width = static_cast<double>(work.k),
                               .flops = work.flops,
                               .hbm = work.hbm},
-                             gpu);
+                             gpu, work.precision == Precision::kFp32 ? gpu.fp32_peak : gpu.bf16_peak);
     case CostForm::kMemory: break;
   }
   return memory_terms(work.hbm, gpu);
@@ -171,10 +172,14 @@ CostModel::TransferSeconds CostModel::transfer_seconds(const Operator& op) const
   const Volumes bytes = volumes(transfer, group);
   const bool in_node = group.nodes() == 1;
   const bool adds = transfer.collective == Collective::kReduceScatter || transfer.collective == Collective::kAllReduce;
-  result.by_copy_engine = in_node && !adds && op.sms == 0 && op.compute.kind == ComputeKind::kNone;
+  const bool by_socket = cluster_.gpu.is_cpu_core();
+  result.by_copy_engine = in_node && !adds && op.sms == 0 && op.compute.kind == ComputeKind::kNone && !by_socket;
 
   double fraction = kNvlinkFraction, start = kCollectiveSeconds;
-  if (result.by_copy_engine) {
+  if (by_socket) {  // the description says what sockets reach
+    fraction = 1;
+    start = 0;
+  } else if (result.by_copy_engine) {
     fraction = kCopyEngineFraction;
     start = kCopyEngineSeconds;
   } else if (transfer.collective == Collective::kAllToAll) {
@@ -297,9 +302,10 @@ OperatorCost CostModel::cost(const Operator& op) const {
   result.share[kNicIn] = receives ? result.share[kNicOut] : 0;
   if (transfer.by_copy_engine) result.share[kCopyEngine] = 1;
   result.interference = interference(op, result, transfer.by_copy_engine);
-  result.issue = plan_.cuda_graphs ? Duration{}
-                                   : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
-                                             (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
+  result.issue = plan_.cuda_graphs || cluster_.gpu.is_cpu_core()
+                     ? Duration{}
+                     : seconds(kKernelLaunchSeconds * op.compute.kernels * static_cast<int>(computes) +
+                               (transfer.total > 0 && !fused ? kCollectiveLaunchSeconds : 0));
   return result;
 }
 

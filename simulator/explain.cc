@@ -56,7 +56,7 @@ std::string explain_speed(const Prediction& prediction) {
   const double ideal = work / (static_cast<double>(plan.gpus) * prediction.peak.count);
   return fmt::format(
       "tokens per step = {} sequences x {} tokens = {}\n"
-      "at peak = {:.4g} FLOP / ({} GPUs x {:.0f} TFLOPS) = {:.3f} s\n"
+      "at peak = {:.4g} FLOP / ({} GPUs x {:.4g} TFLOPS) = {:.3f} s\n"
       "MFU = {:.3f} s at peak / {:.3f} s simulated = {:.1f}%\n",
       plan.global_batch, plan.seq_len, format_count(prediction.tokens_per_step()), work, plan.gpus,
       prediction.peak.count / 1e12, ideal, ideal, to_seconds(prediction.step), 100 * prediction.mfu());
@@ -177,6 +177,7 @@ std::string transfer_basis(const Operator& op, const CostModel& costs, const Ope
   if (measured_table(op.transfer, group, costs.cluster()) != nullptr) return "the cluster's own table";
   if (cost.share[kNicOut] > cost.share[kNvlinkOut])
     return fmt::format("{} of NIC, {} ranks on {} nodes", kNicFraction, group.size, group.nodes());
+  if (costs.cluster().gpu.is_cpu_core()) return fmt::format("the host's loopback, {} ranks", group.size);
   if (op.transfer.collective == Collective::kAllToAll)
     return fmt::format("{} x {} of NVLink, {} ranks", kNvlinkFraction, kAllToAllFraction, group.size);
   return fmt::format("{} of NVLink, {} ranks", kNvlinkFraction, group.size);
@@ -296,7 +297,7 @@ std::string per_parameter(const StageContents& contents, double bytes, const Pro
 }
 
 std::string explain_states(const Plan& plan) {
-  const double weight = plan.precision == Precision::kFp8 ? 1 : 2;
+  const double weight = weight_bytes(plan.precision);
   const double total = weight + plan.grad_bytes + plan.master_bytes + 2 * plan.moment_bytes;
   const double on_gpu = plan.optimizer_offload ? weight + plan.grad_bytes : total;
   return fmt::format(
@@ -310,7 +311,7 @@ std::string explain_memory(const Prediction& prediction, const Program& program)
   const Plan& plan = prediction.plan;
   const StageMemory& memory = prediction.memory.worst();
   const StageContents contents = contents_of_stage(program, prediction.memory.worst_stage);
-  const double weight = plan.precision == Precision::kFp8 ? 1 : 2;
+  const double weight = weight_bytes(plan.precision);
   const double optimizer = plan.master_bytes + 2 * plan.moment_bytes;
   std::string kept;
   for (const Bytes& chunk : contents.kept) kept += (kept.empty() ? "" : ", ") + gib(chunk);

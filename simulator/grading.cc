@@ -18,11 +18,12 @@ Graded& at(PredictionEvidence& evidence, MemoryRow row) { return evidence.memory
 // The fits of some operators: all of them lie in one profile, or the missing ones in H100's.
 Graded grade_fits(const Cluster& cluster, std::initializer_list<FittedOperator> operators) {
   Graded weakest{Evidence::kMeasured, ""};
+  const std::string tool = cluster.gpu.is_cpu_core() ? "cpu_bench on " : "msmoe-profile on ";
   for (const FittedOperator of : operators) {
     const Fit& fit = *cluster.fits[static_cast<std::size_t>(of)];
     const bool is_own = !cluster.gpu_is_hypothetical && was_measured_on(fit.gpu, cluster.gpu);
-    if (!is_own) weakest = {Evidence::kDerived, "msmoe-profile on " + fit.gpu + ", scaled by the GPU's peaks"};
-    if (weakest.source.empty()) weakest.source = "msmoe-profile on " + fit.gpu;
+    if (!is_own) weakest = {Evidence::kDerived, tool + fit.gpu + ", scaled by the GPU's peaks"};
+    if (weakest.source.empty()) weakest.source = tool + fit.gpu;
   }
   return weakest;
 }
@@ -30,6 +31,8 @@ Graded grade_fits(const Cluster& cluster, std::initializer_list<FittedOperator> 
 Graded grade_transfer(const Transfer& transfer, const Group& group, const Cluster& cluster) {
   if (const CollectiveTable* table = measured_table(transfer, group, cluster))
     return {Evidence::kMeasured, "the cluster's table: " + table->source};
+  if (group.nodes() <= 1 && cluster.gpu.is_cpu_core())
+    return {Evidence::kAssumed, "rings of exchanges over the host's loopback"};
   if (group.nodes() <= 1) return {Evidence::kDerived, "NCCL on H100 and DeepEP on H800, scaled by NVLink"};
   if (cluster.oversubscription > 1) return {Evidence::kAssumed, "the network's upper levels shared evenly"};
   return {Evidence::kDerived, "DeepEP between H800 nodes, scaled by the network cards"};

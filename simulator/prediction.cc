@@ -248,7 +248,7 @@ Prediction predict(const Model& model, const Cluster& cluster, const Plan& plan,
   prediction.imbalance = options.imbalance;
   prediction.parameters = count_parameters(model);
   prediction.flops_per_token = flops_per_token(model, plan.seq_len);
-  prediction.peak = plan.precision == Precision::kFp8 ? cluster.gpu.fp8_peak : cluster.gpu.bf16_peak;
+  prediction.peak = peak_of(cluster.gpu, plan.precision);
   prediction.memory = plan_memory(model, cluster, program);
 
   const PipelineTimes times = make_pipeline_times(program, model, costs);

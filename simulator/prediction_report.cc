@@ -68,6 +68,7 @@ ordered_json optional_json(const std::optional<double>& value) { return value ? 
 ordered_json cluster_json(const Cluster& cluster) {
   return {{"name", cluster.name},
           {"gpu", cluster.gpu.name},
+          {"fp32_peak_flops_per_second", cluster.gpu.fp32_peak.count},
           {"bf16_peak_flops_per_second", cluster.gpu.bf16_peak.count},
           {"fp8_peak_flops_per_second", cluster.gpu.fp8_peak.count},
           {"memory_bytes", cluster.gpu.memory.count},
@@ -112,12 +113,13 @@ std::string headline(const Prediction& prediction, const Model& model, const Clu
 
 std::string speed(const Prediction& prediction, const reports::Style& style) {
   const char* precision = choice_name(kPrecisionChoices, prediction.plan.precision);
+  const double unit = prediction.peak.count < 1e12 ? 1e9 : 1e12;
   return fmt::format("  step                {}\n", style.bold(describe_step(prediction))) +
          fmt::format("  tokens/s            {}\n", format_count(prediction.tokens_per_second())) +
          fmt::format("  tokens/s per GPU    {}\n", format_count(prediction.tokens_per_second_per_gpu())) +
-         fmt::format("  model FLOPs         {:.1f} TFLOPS per GPU, {:.1f}% of {:.0f} (dense {})\n",
-                     prediction.model_flops_per_gpu().count / 1e12, 100 * prediction.mfu(),
-                     prediction.peak.count / 1e12, precision);
+         fmt::format("  model FLOPs         {:.1f} {} per GPU, {:.1f}% of {:.0f} (dense {})\n",
+                     prediction.model_flops_per_gpu().count / unit, unit < 1e12 ? "GFLOPS" : "TFLOPS",
+                     100 * prediction.mfu(), prediction.peak.count / unit, precision);
 }
 
 // Beyond what a Duration holds, in days.

@@ -17,7 +17,7 @@ double num_nodes(const Prediction& prediction, const Cluster& cluster) {
 // Gradients are not kept.
 Bytes checkpoint_bytes(const Prediction& prediction) {
   const Plan& plan = prediction.plan;
-  const double weight = plan.precision == Precision::kFp8 ? 1 : 2;
+  const double weight = weight_bytes(plan.precision);
   const auto parameters = static_cast<double>(prediction.parameters.total + prediction.parameters.predict_layers);
   return {parameters * (weight + plan.master_bytes + 2 * plan.moment_bytes)};
 }

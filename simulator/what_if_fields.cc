@@ -276,6 +276,9 @@ std::vector<Field> cluster_fields() {
           [](Cluster& c) -> BytesPerSecond& { return c.gpu.hbm; }, Part::kGpu),
       {"memory", "of a GPU, as a process sees it (79.1 GiB)", set_memory},
       cluster_field<FlopsPerSecond>(
+          "fp32_peak", "peak of a GPU in fp32 (67 TFLOPS)", parse_flop_rate,
+          [](Cluster& c) -> FlopsPerSecond& { return c.gpu.fp32_peak; }, Part::kGpu),
+      cluster_field<FlopsPerSecond>(
           "bf16_peak", "dense peak of a GPU (989 TFLOPS)", parse_flop_rate,
           [](Cluster& c) -> FlopsPerSecond& { return c.gpu.bf16_peak; }, Part::kGpu),
       cluster_field<FlopsPerSecond>(
@@ -291,6 +294,8 @@ std::vector<Field> cluster_fields() {
        }},
       cluster_field<Bytes>("reserved_memory", "of a GPU, by the CUDA context and libraries (0.8 GiB)", parse_bytes,
                            [](Cluster& c) -> Bytes& { return c.reserved_memory; }),
+      cluster_field<Bytes>("communicator_memory", "buffers of one communicator (240 MiB)", parse_bytes,
+                           [](Cluster& c) -> Bytes& { return c.communicator_memory; }),
       cluster_field<Bytes>("host_memory_per_node", "of a node (2 TB)", parse_bytes,
                            [](Cluster& c) -> Bytes& { return c.host_memory_per_node; }),
       cluster_number("watts", "of a GPU at full load", {0, 10'000}, [](Cluster& c, double w) { c.gpu.watts = w; }),

@@ -85,7 +85,7 @@ TEST(CostTerms, ProductsChooseTheirTile) {
 TEST(CostTerms, AttentionByHand) {
   // 4 heads of 1024 queries each: 32 blocks of 128; every query meets 512 keys on average.
   const AttentionShape shape{.queries = 1024, .span = 512, .heads = 4, .width = 192, .flops = {1e12}, .hbm = {1e9}};
-  const TermChoices choices = attention_terms(shape, gpu());
+  const TermChoices choices = attention_terms(shape, gpu(), gpu().bf16_peak);
   const Terms& terms = choices.all().front().terms;
   EXPECT_DOUBLE_EQ(terms[1], 1e-3);
   EXPECT_DOUBLE_EQ(terms[2], 1e-3);  // 64 wider than 128
