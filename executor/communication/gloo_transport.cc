@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "executor/communication/blocked_signals.h"
+#include "executor/blocked_signals.h"
 #include "executor/launch/frame.h"
 
 namespace msmoe::executor {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "executor/communication/blocked_signals.h"
+#include "executor/blocked_signals.h"
 
 namespace msmoe::executor {
 

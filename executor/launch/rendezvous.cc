@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "executor/blocked_signals.h"
 
 namespace msmoe::executor {
 namespace {
@@ -47,12 +48,8 @@ Rendezvous::Rendezvous(RendezvousOptions options, std::function<void(int)> on_lo
   wake_read_ = Descriptor(ends[0]);
   wake_write_ = Descriptor(ends[1]);
 
-  // Signals are for the program's own threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   thread_ = std::thread([this] { watch(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Rendezvous::~Rendezvous() {

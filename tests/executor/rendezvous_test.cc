@@ -142,6 +142,20 @@ TEST(Rendezvous, EveryRankGetsTheBytesOfAll) {
   }
 }
 
+TEST(Rendezvous, TellsThisHostsEndOfItsConnection) {
+  EXPECT_EQ(Rendezvous({}).local_address(), "127.0.0.1");
+  for (const std::string& host : {std::string("127.0.0.1"), std::string("localhost")}) {
+    Job job(3);
+    job.options().host = host;
+    job.start_all([](const RendezvousOptions& options, const Job::Say& say) {
+      Rendezvous rendezvous(options);
+      say(rendezvous.local_address());
+      rendezvous.leave();
+    });
+    EXPECT_EQ(job.read_to_end(), each({0, 1, 2}, "127.0.0.1"));
+  }
+}
+
 TEST(Rendezvous, LargeOffers) {
   Job job(3);
   job.start_all([](const RendezvousOptions& options, const Job::Say& say) {

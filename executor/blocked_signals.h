@@ -1,6 +1,6 @@
 // While it lives, this thread receives no signals, and threads that it starts never will: signals are for the
-// program's own threads. Gloo writes to sockets without MSG_NOSIGNAL, so that a peer that is gone would end this
-// process by SIGPIPE: one that was raised meanwhile is taken back.
+// program's own threads. A SIGPIPE that was raised meanwhile is taken back, for libraries that write to sockets without
+// MSG_NOSIGNAL would end this process when a peer is gone.
 #pragma once
 
 #include <pthread.h>
