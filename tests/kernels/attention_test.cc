@@ -13,8 +13,10 @@ struct Example {
   AttentionShape shape{.heads = 4, .kv_heads = 2, .width = 3, .value_width = 2, .sequence_length = 4, .scale = 0.6};
   Integers starts{1, 5, {0, 1, 4, 4, 6}};
   std::int64_t tokens = 6, keys = tokens;
-  Tensor query = random_tensor(tokens, 12, 1), key = random_tensor(keys, 6, 2), value = random_tensor(keys, 4, 3);
-  Tensor out{tokens, 8}, log_sum_exp{4, tokens};
+  Tensor query = random_tensor(tokens, shape.heads*shape.width, 1),
+         key = random_tensor(keys, shape.kv_heads*shape.width, 2),
+         value = random_tensor(keys, shape.kv_heads*shape.value_width, 3);
+  Tensor out{tokens, shape.heads*shape.value_width}, log_sum_exp{shape.heads, tokens};
   View key_ranges = {};
 
   Attention forward() { return {shape, query, key, value, out, log_sum_exp, starts, key_ranges}; }
@@ -101,9 +103,10 @@ TEST(Attention, RangesOfKeys) {
 }
 
 void expect_gradients(Example& example) {
-  const Tensor out_gradient = random_tensor(example.tokens, 8, 4);
+  const Tensor out_gradient = random_tensor(example.tokens, example.out.columns, 4);
   Tensor upstream = out_gradient;
-  Tensor query_gradient(example.tokens, 12, 7), key_gradient(example.keys, 6, 7), value_gradient(example.keys, 4, 7);
+  Tensor query_gradient(example.tokens, example.query.columns, 7), key_gradient(example.keys, example.key.columns, 7),
+      value_gradient(example.keys, example.value.columns, 7);
   run(example.forward());
   run(AttentionBackward{example.shape, example.query, example.key, example.value, example.out, example.log_sum_exp,
                         upstream, query_gradient, key_gradient, value_gradient, example.starts, example.key_ranges});
@@ -122,8 +125,9 @@ TEST(Attention, Gradients) {
 }
 
 TEST(Attention, GradientsOfALongSequence) {
-  Example example{.starts = {1, 2, {0, 67}}, .tokens = 67};
-  example.shape.sequence_length = 67;
+  Example example{.shape = {.heads = 1, .kv_heads = 1, .width = 1, .value_width = 1, .sequence_length = 67},
+                  .starts = {1, 2, {0, 67}},
+                  .tokens = 67};
   expect_gradients(example);
 }
 

@@ -85,6 +85,15 @@ TEST(Cast, ToBf16AndBack) {
   EXPECT_EQ(back.values, (std::vector<float>{1, 1, -3.25F}));
 }
 
+TEST(Cast, OfEqualTypesCopies) {
+  Tensor in = random_tensor(3, 5, 1), out(3, 5);
+  Bf16 narrow(1, 2, {0x3F80, 0xC000}), narrow_out(1, 2);
+  run(Cast{in, out});
+  run(Cast{narrow, narrow_out});
+  EXPECT_EQ(out.values, in.values);
+  EXPECT_EQ(narrow_out.values, narrow.values);
+}
+
 // Blocks of each kind, the last of them not full. An element is off by half a step of its binade at most, 1/16 of it,
 // or by half of the smallest step of its block.
 TEST(Quantize, ErrorsAreBounded) {
