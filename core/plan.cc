@@ -47,9 +47,9 @@ std::int64_t Plan::layers_of(std::int64_t virtual_stage, std::int64_t num_layers
 
 void set_precision(Plan& plan, Precision precision) {
   plan.precision = precision;
-  if (precision != Precision::kFp32) return;
-  plan.grad_wire = plan.act_wire = WireFormat::kFp32;
-  plan.master_bytes = 0;
+  const bool fp32 = precision == Precision::kFp32;
+  plan.grad_wire = plan.act_wire = fp32 ? WireFormat::kFp32 : WireFormat::kBf16;
+  plan.master_bytes = fp32 ? 0 : 4;
 }
 
 std::string short_plan(const Plan& plan) {

@@ -43,8 +43,10 @@ Question read_question(const Command& command) {
   set_plan_field(base, "gpus", command.gpus);
   set_plan_field(base, "global_batch", command.global_batch);
   set_plan_field(base, "seq_len", command.seq_len);
-  set_plan_field(base, "precision", command.precision);
-  set_precision(base, base.precision);
+  if (!command.precision.empty()) {
+    set_plan_field(base, "precision", command.precision);
+    set_precision(base, base.precision);
+  }
   if (base.precision == Precision::kFp8) base.act_wire = WireFormat::kFp8;
   std::vector<simulator::Change> fixes;
   if (!command.fix.empty()) fixes = simulator::parse_changes(command.fix, "--fix");

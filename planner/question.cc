@@ -14,6 +14,7 @@ bool Question::is_fixed(const std::string& key) const {
 
 Plan base_plan(const Gpu& gpu) {
   Plan plan;
+  if (gpu.bf16_peak.count == 0) set_precision(plan, Precision::kFp32);
   if (!gpu.is_cpu_core()) return plan;
   plan.in_layer_overlap = InLayerOverlap::kNone;
   plan.overlap_grad_reduce = plan.overlap_param_gather = plan.overlap_p2p = false;

@@ -30,7 +30,7 @@ struct Question {
   bool is_fixed(const std::string& key) const;
 };
 
-// What a search starts from. On a CPU's core nothing runs beside anything else, and operators take what they were
+// What a search starts from: in bf16 where the device has it, in fp32 otherwise. On a CPU's core nothing runs beside anything else, and operators take what they were
 // measured to take.
 Plan base_plan(const Gpu& gpu);
 

@@ -113,6 +113,30 @@ TEST(PlanCli, FixedFieldsStay) {
   }
 }
 
+// What the CPU executor runs: fp32 everywhere, one operator after another.
+TEST(PlanCli, TwoCores) {
+  const std::vector<std::string> tiny = {"tiny-moe",       "--cluster", "cpu",       "--gpus", "2",
+                                         "--global-batch", "8",         "--seq-len", "256"};
+  const CommandResult result = plan(with(tiny, {"--precision", "fp32", "--json"}));
+  ASSERT_EQ(result.exit_code, 0) << result;
+  const auto json = nlohmann::json::parse(result.output);
+  const auto& best = json["plans"][0];
+  EXPECT_EQ(best["plan"]["precision"], "fp32");
+  EXPECT_EQ(best["plan"]["wire"]["activations"], "fp32");
+  EXPECT_EQ(best["plan"]["wire"]["gradients"], "fp32");
+  EXPECT_EQ(best["plan"]["optimizer"]["master_bytes"], 0);
+  EXPECT_EQ(best["plan"]["overlap"]["communication_sms"], 0);
+  EXPECT_EQ(best["plan"]["overlap"]["in_layer"], "none");
+  // 8 x 256 tokens of 6 x 4.5e6 active parameters and some attention, 6e10 FLOPs, on cores that reach 0.3 of 78 GFLOPS
+  // at best.
+  const double step = best["step_seconds"];
+  EXPECT_GT(step, 6e10 / (2 * 0.3 * 78.4e9));
+  EXPECT_LT(step, 10);
+  // 10.4e6 parameters of 16 bytes are 0.15 GiB; with all of it, less than a GiB a process.
+  EXPECT_LT(double{best["memory_bytes_per_gpu"]["total"]}, 1024.0 * 1024 * 1024);
+  expect_usage_error(plan(tiny), "precision=fp32");
+}
+
 // 671B parameters * 18 bytes = 12.1 TB of states; 64 GPUs of 79.1 GiB hold 5.4 TB.
 TEST(PlanCli, NothingFitsIsANo) {
   const CommandResult result =

@@ -108,6 +108,38 @@ TEST(Cluster, RefusesBadDescriptions) {
             "(its path)");
 }
 
+// A device states one peak at least; what it leaves out it does not have.
+TEST(Cluster, PeaksOfDevicesWithoutTensorCores) {
+  const std::string bf16 = R"("bf16_peak": "989 TFLOPS",)";
+  const auto with_peaks = [&](const std::string& peaks) {
+    std::string text = description();
+    return text.replace(text.find(bf16), bf16.size(), peaks);
+  };
+  const Gpu core = parse_cluster("mine.json", with_peaks(R"("fp32_peak": "78.4 GFLOPS",)")).gpu;
+  EXPECT_EQ(core.fp32_peak.count, 78.4e9);
+  EXPECT_EQ(core.bf16_peak.count, 0);
+  const Gpu both = parse_cluster("mine.json", with_peaks(bf16 + R"("fp32_peak": "67 TFLOPS",)")).gpu;
+  EXPECT_EQ(both.fp32_peak.count, 67e12);
+  EXPECT_EQ(both.bf16_peak.count, 989e12);
+  EXPECT_EQ(parse_cluster("mine.json", description()).gpu.fp32_peak.count, 0);
+  EXPECT_EQ(complaint(with_peaks("")), "mine.json: gpu.bf16_peak: missing, but required");
+}
+
+TEST(Cluster, MemoryOfCommunicators) {
+  EXPECT_EQ(parse_cluster("mine.json", description()).communicator_memory, Bytes{240 * kMiB});
+  EXPECT_EQ(parse_cluster("mine.json", description(R"("communicator_memory": "4 MiB", )")).communicator_memory,
+            Bytes{4 * kMiB});
+}
+
+TEST(Cluster, OneCoreIsADevice) {
+  const Cluster cpu = find_cluster("cpu");
+  EXPECT_TRUE(cpu.gpu.is_cpu_core());
+  EXPECT_FALSE(find_cluster("h100").gpu.is_cpu_core());
+  EXPECT_GT(cpu.gpu.fp32_peak.count, 0);
+  EXPECT_EQ(cpu.gpu.bf16_peak.count, 0);
+  for (const Fit* fit : cpu.fits) EXPECT_TRUE(was_measured_on(fit->gpu, cpu.gpu)) << fit->of;
+}
+
 TEST(Cluster, ReservedMemoryMustLeaveSome) {
   std::string text = description();
   text.replace(text.find("0.8 GiB"), 7, "80 GiB");

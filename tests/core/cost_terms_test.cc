@@ -82,6 +82,19 @@ TEST(CostTerms, ProductsChooseTheirTile) {
   EXPECT_LE(seconds(64), seconds(1024));
 }
 
+// 100 rows, no multiple of any tile: 2 x 100 x 10 x 1000 = 2e6 FLOPs at 1e12 a second.
+TEST(CostTerms, WithoutTilesNothingIsPadded) {
+  const ProductShape shape{.rows = 100, .columns = 10, .depth = 1000, .groups = 4, .hbm = {3 * gpu().hbm.count * 1e-6}};
+  const TermChoices choices = untiled_product_terms(shape, gpu(), {1e12});
+  ASSERT_EQ(choices.all().size(), 1u);
+  const Terms& terms = choices.all().front().terms;
+  EXPECT_DOUBLE_EQ(terms[0], 1e-6);
+  EXPECT_DOUBLE_EQ(terms[1], 2e-6);
+  EXPECT_DOUBLE_EQ(terms[7], 1e-6);  // 3 us of traffic, 2 of them beside the products
+  for (const std::size_t tiled : {2u, 3u, 4u, 5u, 6u}) EXPECT_EQ(terms[tiled], 0) << tiled;
+  EXPECT_EQ(choices.all().front().tiles_per_sm, 0);
+}
+
 TEST(CostTerms, AttentionByHand) {
   // 4 heads of 1024 queries each: 32 blocks of 128; every query meets 512 keys on average.
   const AttentionShape shape{.queries = 1024, .span = 512, .heads = 4, .width = 192, .flops = {1e12}, .hbm = {1e9}};

@@ -166,6 +166,13 @@ TEST_F(States, EighteenBytesAParameterDividedByZero) {
          12 * (dense / 16 + expert / 4));
 }
 
+// fp32 weight 4, gradient 4, two moments 8: 16 bytes a parameter, 20 with a master beside the weight.
+TEST_F(States, Fp32WeightsAreTheirOwnMasters) {
+  const double all = 15e6;
+  expect(with({{"zero", "0"}, {"precision", "fp32"}, {"master_bytes", "0"}}), 4 * all, 4 * all, 8 * all);
+  expect(with({{"zero", "0"}, {"precision", "fp32"}}), 4 * all, 4 * all, 12 * all);
+}
+
 // 16 bytes with bf16 gradients; 2 + 2 + (4 + 2 * 2) = 12 with bf16 moments too; 8 without master weights; FP8
 // weights 1.
 TEST_F(States, FewerBytesAParameter) {
@@ -215,6 +222,11 @@ TEST_F(States, WorkspaceAndLogits) {
 TEST_F(States, CommunicationBuffers) {
   EXPECT_DOUBLE_EQ(with({})[MemoryRow::kCommunication].count, (4 * 240 + 3 * 8) * kMiB);
   EXPECT_DOUBLE_EQ(with({{"dispatch", "ag_rs"}})[MemoryRow::kCommunication].count, 4 * 240 * kMiB);
+  Sample sockets = sample;
+  sockets.cluster.communicator_memory = Bytes{4 * kMiB};
+  Plan sharded;
+  sharded.gpus = sharded.zero = 2;
+  EXPECT_DOUBLE_EQ(sockets.stage(sharded, 0)[MemoryRow::kCommunication].count, 3 * 4 * kMiB);
   const StageMemory alone = sample.stage(Plan{}, 0);
   EXPECT_EQ(alone[MemoryRow::kCommunication].count, 0);
 }

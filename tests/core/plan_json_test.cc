@@ -93,6 +93,26 @@ TEST(PlanJson, EveryFieldIsRead) {
   EXPECT_EQ(parse_plan("again", plan_to_json(plan)), plan);
 }
 
+// Where a file says fp32 and no more, nothing is rounded and no master lies beside a weight; what it says counts.
+TEST(PlanJson, Fp32HasItsOwnDefaults) {
+  const Plan plan = parse_plan("p.json", smallest_with(R"("precision": "fp32")"));
+  EXPECT_EQ(plan.precision, Precision::kFp32);
+  EXPECT_EQ(plan.act_wire, WireFormat::kFp32);
+  EXPECT_EQ(plan.grad_wire, WireFormat::kFp32);
+  EXPECT_EQ(plan.master_bytes, 0);
+  EXPECT_EQ(plan.grad_bytes, 4);
+  EXPECT_EQ(parse_plan("again", plan_to_json(plan)), plan);
+
+  const Plan stated =
+      parse_plan("p.json", smallest_with(R"("wire": {"activations": "fp8", "gradients": "bf16"}, "precision": "fp32",
+                                 "optimizer": {"master_bytes": 2})"));
+  EXPECT_EQ(stated.act_wire, WireFormat::kFp8);
+  EXPECT_EQ(stated.grad_wire, WireFormat::kBf16);
+  EXPECT_EQ(stated.master_bytes, 2);
+  EXPECT_EQ(parse_plan("again", plan_to_json(stated)), stated);
+  EXPECT_EQ(parse_plan("p.json", smallest_with(R"("precision": "fp8")")).act_wire, WireFormat::kBf16);
+}
+
 TEST(PlanJson, SetsOfRecomputationHaveNames) {
   const auto recompute = [](const std::string& json) {
     return parse_plan("p.json", smallest_with("\"recompute\": " + json)).recompute;

@@ -286,6 +286,33 @@ TEST_F(PlanRules, WireFormatsAndHardware) {
   expect_broken("communication_sms", "communication_sms=132 leaves none of 132 SMs to compute; use 0 to 131");
 }
 
+TEST_F(PlanRules, Fp32) {
+  plan.precision = Precision::kFp32;
+  cluster.gpu.name = "EPYC core";
+  expect_broken("precision on this GPU", "precision=fp32 needs a device with fp32_peak");
+  cluster.gpu.fp32_peak = {78e9};
+  for (const WireFormat wire : {WireFormat::kFp32, WireFormat::kBf16, WireFormat::kFp8}) {
+    plan.act_wire = wire;
+    expect_valid();
+  }
+  // A CPU quantizes for the wire, whatever else it lacks.
+  cluster.gpu.bf16_peak = cluster.gpu.fp8_peak = {};
+  expect_valid();
+  plan.act_wire = WireFormat::kBf16;
+  plan.precision = Precision::kBf16;
+  expect_broken("precision on this GPU", "EPYC core has no bf16_peak; use precision=fp32");
+  // Beside FP8 products there is attention, in bf16.
+  plan.precision = Precision::kFp8;
+  cluster.gpu.fp8_peak = {1979e12};
+  expect_broken("precision on this GPU", "EPYC core has no bf16_peak");
+  // One core has no SM to give away.
+  plan.precision = Precision::kFp32;
+  cluster.gpu.sms = 1;
+  expect_broken("communication_sms", "use 0 to 0");
+  plan.communication_sms = 0;
+  expect_valid();
+}
+
 TEST_F(PlanRules, MegatronExpertOverlap) {
   plan.gpus = plan.global_batch = 16;
   plan.ep = 8;
@@ -499,6 +526,17 @@ TEST_F(PlanWarnings, Fp8OnTheWireAlone) {
   EXPECT_EQ(count("act_wire=fp8 with precision=bf16"), 1);
   plan.precision = Precision::kFp8;
   EXPECT_EQ(count("act_wire"), 0);
+}
+
+TEST_F(PlanWarnings, Fp32WeightsBesideMasters) {
+  cluster.gpu.fp32_peak = {67e12};
+  plan.precision = Precision::kFp32;
+  EXPECT_EQ(count("master_bytes=4 with precision=fp32 keeps every weight twice"), 1);
+  EXPECT_EQ(count("act_wire"), 0);
+  plan.master_bytes = 0;
+  plan.act_wire = WireFormat::kFp8;
+  EXPECT_EQ(count("master_bytes"), 0);
+  EXPECT_EQ(count("act_wire=fp8 with precision=fp32"), 1);
 }
 
 TEST_F(PlanWarnings, LongerThanTheModelStates) {

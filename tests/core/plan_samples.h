@@ -38,6 +38,7 @@ inline Cluster sample_cluster() {
   Cluster cluster;
   cluster.name = "sample";
   cluster.gpu.name = "H800";
+  cluster.gpu.bf16_peak = {989e12};
   cluster.gpu.fp8_peak = {1979e12};
   cluster.gpu.sms = 132;
   return cluster;

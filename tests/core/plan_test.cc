@@ -80,6 +80,20 @@ TEST(Plan, DescribesItself) {
   EXPECT_EQ(describe_plan(sample_plan()),
             "TP1 DP1, 1 GPUs, 1 sequences of 4096 a step, micro-batch 1, ZeRO-1, recompute none, overlap none, bf16, "
             "bf16 gradients on the wire");
+  Plan plan = sample_plan();
+  set_precision(plan, Precision::kFp32);
+  EXPECT_TRUE(describe_plan(plan).ends_with("fp32, fp32 gradients on the wire")) << describe_plan(plan);
+  plan.act_wire = WireFormat::kBf16;
+  EXPECT_TRUE(describe_plan(plan).ends_with("fp32, fp32 gradients, bf16 activations on the wire"));
+}
+
+TEST(Precision, BytesOfItsElements) {
+  EXPECT_EQ(element_bytes(Precision::kFp32), 4);
+  EXPECT_EQ(element_bytes(Precision::kBf16), 2);
+  EXPECT_EQ(element_bytes(Precision::kFp8), 2);
+  EXPECT_EQ(weight_bytes(Precision::kFp32), 4);
+  EXPECT_EQ(weight_bytes(Precision::kBf16), 2);
+  EXPECT_EQ(weight_bytes(Precision::kFp8), 1);
 }
 
 TEST(ShippedPlans, AreValidAndOfNamedSoftware) {

@@ -52,6 +52,18 @@ TEST(Space, VariantsByHand) {
   EXPECT_EQ(variants(latent, {AttentionParallelism::kTensor, 1, 1, 8, 1}).size(), 2U * 3 * 6 * 2);
 }
 
+// A core does one thing at a time: overlap is none, unless it is asked for.
+TEST(Space, NothingOverlapsOnACore) {
+  const Mesh mesh{AttentionParallelism::kTensor, 1, 1, 2, 1};
+  const std::vector<Variant> open = variants(ask("tiny-moe", "cpu", 2, 8, 256), mesh);
+  EXPECT_EQ(open.size(), 2U * 4 * 5);
+  for (const Variant& variant : open) EXPECT_EQ(variant.overlap, InLayerOverlap::kNone);
+  for (const Variant& variant : variants(ask("tiny-moe", "cpu", 2, 8, 256, {{"overlap", "inter"}}), mesh))
+    EXPECT_EQ(variant.overlap, InLayerOverlap::kInterOperator);
+  EXPECT_EQ(base_plan(find_cluster("h100").gpu), Plan{});
+  EXPECT_EQ(base_plan(find_cluster("cpu").gpu).communication_sms, 0);
+}
+
 // 32 layers on 8 ranks of one GPU, ep 2: stages 1, 2 and 4 (8 stages would leave one rank for two expert ranks).
 // One stage: ZeRO 1, 2, 3. Two stages: 1 to 12 chunks; four: 1 to 8.
 TEST(Space, PipelinesByHand) {

@@ -56,6 +56,13 @@ TEST(RunCost, GoodputByHand) {
   EXPECT_NEAR(good.goodput + good.checkpoint_share + good.rework_share + good.restart_share, 1, 1e-12);
 }
 
+// 4 + 0 + 2 x 4 = 12 bytes, beside 14 in bf16.
+TEST(RunCost, Fp32CheckpointsHaveNoMasters) {
+  Job job;
+  set_precision(job.prediction.plan, Precision::kFp32);
+  EXPECT_DOUBLE_EQ(job.good().checkpoint.count, 12e9);
+}
+
 TEST(RunCost, FailuresStretchEverything) {
   Job job;
   job.cluster.price_per_gpu_hour = 2;
