@@ -171,8 +171,8 @@ struct Plan {
   std::int64_t layers_of(std::int64_t virtual_stage, std::int64_t num_layers) const;
 };
 
-// Sets the precision and what goes with it where nothing else is asked for: with fp32 both wires are fp32, and no
-// master lies beside a weight, which is one.
+// Sets the precision and the defaults of what goes with it: bf16 on both wires and fp32 masters; with fp32 both wires
+// are fp32, and no master lies beside a weight, which is one.
 void set_precision(Plan& plan, Precision precision);
 
 // ---- JSON (schema_version 1; docs/plan.md). Reading refuses unknown keys and versions.

@@ -11,8 +11,8 @@ struct Command {
   std::string model, cluster;
   std::string gpus, global_batch, seq_len;  // numbers as people write them: "1440", "128k"
   std::string tokens;                       // "15T"; empty: none
-  std::string precision = "bf16";
-  std::string fix;  // "key=value,..."
+  std::string precision;                    // empty: bf16, or what the cluster has
+  std::string fix;                          // "key=value,..."
   std::string objective = "time";
   std::string output;  // plan.json; empty: none
   std::string trace;   // timeline of the best plan; empty: none

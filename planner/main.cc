@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
   app.add_option("--global-batch", command.global_batch, "sequences per step")->required();
   app.add_option("--seq-len", command.seq_len, "tokens per sequence (4096, 128k)")->required();
   app.add_option("--tokens", command.tokens, "tokens of the whole training (15T): adds days, GPU-hours and cost");
-  app.add_option("--precision", command.precision, "fp32|bf16|fp8")->capture_default_str();
+  app.add_option("--precision", command.precision, "fp32|bf16|fp8; bf16 where it is left out, fp32 on CPUs");
   app.add_option("--fix", command.fix, "fields that the search leaves alone: key=value,...");
   app.add_option("--objective", command.objective, "time|cost|memory")->capture_default_str();
   app.add_option("--top", command.top, "plans to report")->check(CLI::Range(1, 1000))->capture_default_str();

@@ -134,7 +134,11 @@ TEST(PlanCli, TwoCores) {
   EXPECT_LT(step, 10);
   // 10.4e6 parameters of 16 bytes are 0.15 GiB; with all of it, less than a GiB a process.
   EXPECT_LT(double{best["memory_bytes_per_gpu"]["total"]}, 1024.0 * 1024 * 1024);
-  expect_usage_error(plan(tiny), "precision=fp32");
+  // These cores compute in nothing else.
+  EXPECT_EQ(nlohmann::json::parse(plan(with(tiny, {"--json"})).output)["plans"][0]["plan"], best["plan"]);
+  const CommandResult bf16 = plan(with(tiny, {"--precision", "bf16"}));
+  EXPECT_EQ(bf16.exit_code, 1) << bf16;
+  EXPECT_NE(bf16.output.find("precision on this GPU"), std::string::npos) << bf16;
 }
 
 // 671B parameters * 18 bytes = 12.1 TB of states; 64 GPUs of 79.1 GiB hold 5.4 TB.

@@ -87,6 +87,16 @@ TEST(Plan, DescribesItself) {
   EXPECT_TRUE(describe_plan(plan).ends_with("fp32, fp32 gradients, bf16 activations on the wire"));
 }
 
+TEST(Precision, BringsItsWiresAndMasters) {
+  Plan plan;
+  set_precision(plan, Precision::kFp32);
+  EXPECT_EQ(plan.grad_wire, WireFormat::kFp32);
+  EXPECT_EQ(plan.act_wire, WireFormat::kFp32);
+  EXPECT_EQ(plan.master_bytes, 0);
+  set_precision(plan, Precision::kBf16);
+  EXPECT_EQ(plan, Plan{});
+}
+
 TEST(Precision, BytesOfItsElements) {
   EXPECT_EQ(element_bytes(Precision::kFp32), 4);
   EXPECT_EQ(element_bytes(Precision::kBf16), 2);
