@@ -107,11 +107,12 @@ void grade_time(PredictionEvidence& evidence, const Program& program, const Clus
   at(evidence, TimePart::kUnevenRanks) = {Evidence::kAssumed, "the routing, stragglers and jitter asked for"};
 }
 
-void grade_memory(PredictionEvidence& evidence) {
+void grade_memory(PredictionEvidence& evidence, const Cluster& cluster) {
   for (Graded& row : evidence.memory) row = {Evidence::kDerived, kCounted};
   for (const MemoryRow row : {MemoryRow::kActivations, MemoryRow::kWorkspace, MemoryRow::kLogits})
     at(evidence, row) = {Evidence::kDerived, "lifetimes of the operators' tensors"};
-  at(evidence, MemoryRow::kCommunication) = {Evidence::kAssumed, "NCCL's default buffers, channels assumed"};
+  at(evidence, MemoryRow::kCommunication) = {
+      Evidence::kAssumed, cluster.gpu.is_cpu_core() ? "the cluster file" : "NCCL's default buffers, channels assumed"};
   at(evidence, MemoryRow::kReserved) = {Evidence::kAssumed, "the cluster file"};
   at(evidence, MemoryRow::kSlack) = {Evidence::kAssumed, "an allocator's usual loss"};
 }
@@ -145,7 +146,7 @@ double step_uncertainty(const Prediction& prediction) {
 
 void grade(Prediction& prediction, const Program& program, const Cluster& cluster) {
   grade_time(prediction.evidence, program, cluster);
-  grade_memory(prediction.evidence);
+  grade_memory(prediction.evidence, cluster);
   prediction.evidence.software = software_evidence(prediction.plan.software);
   set_interval(prediction);
 }
