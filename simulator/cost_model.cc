@@ -30,7 +30,7 @@ FittedOperator fitted_operator(const Compute& work, Pass pass) {
   return FittedOperator::kElementwise;
 }
 
-TermChoices terms_of(const Compute& work, Precision precision, CostForm form, const Gpu& gpu) {
+TermChoices terms_of(const Compute& work, CostForm form, const Gpu& gpu) {
   switch (form) {
     case CostForm::kGemm:
     case CostForm::kGroupedGemm:
@@ -40,8 +40,8 @@ TermChoices terms_of(const Compute& work, Precision precision, CostForm form, co
                                .depth = static_cast<double>(work.k),
                                .groups = static_cast<double>(work.groups),
                                .hbm = work.hbm};
-      if (precision == Precision::kFp32) return untiled_product_terms(shape, gpu, gpu.fp32_peak);
-      const bool fp8 = precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
+      if (work.precision == Precision::kFp32) return untiled_product_terms(shape, gpu, gpu.fp32_peak);
+      const bool fp8 = work.precision == Precision::kFp8 && gpu.fp8_peak.count > 0;
       return product_terms(form, shape, gpu, fp8 ? gpu.fp8_peak * kFp8PeakFraction : gpu.bf16_peak);
     }
     case CostForm::kAttention:
@@ -51,7 +51,7 @@ TermChoices terms_of(const Compute& work, Precision precision, CostForm form, co
                               .width = static_cast<double>(work.k),
                               .flops = work.flops,
                               .hbm = work.hbm},
-                             gpu, precision == Precision::kFp32 ? gpu.fp32_peak : gpu.bf16_peak);
+                             gpu, work.precision == Precision::kFp32 ? gpu.fp32_peak : gpu.bf16_peak);
     case CostForm::kMemory: break;
   }
   return memory_terms(work.hbm, gpu);
@@ -77,10 +77,8 @@ const Fit& CostModel::fit_of(const Operator& op) const { return fit(chosen_kerne
 CostModel::ChosenKernel CostModel::chosen_kernel(const Compute& work, Pass pass) const {
   using enum FittedOperator;
   const FittedOperator of = fitted_operator(work, pass);
-  // An fp32 plan has nothing narrower: neither attention nor the router.
-  const Precision precision = plan_.precision == Precision::kFp32 ? Precision::kFp32 : work.precision;
   const auto timed = [&](FittedOperator kernel) {
-    return quickest(fit(kernel).coefficients, terms_of(work, precision, fitted_operator_form(kernel), cluster_.gpu));
+    return quickest(fit(kernel).coefficients, terms_of(work, fitted_operator_form(kernel), cluster_.gpu));
   };
   const ChosenKernel usual{of, timed(of)};
   const bool has_choice = of == kGroupedGemmWeightGradient && static_cast<double>(work.groups) <= kMostShortExperts &&
