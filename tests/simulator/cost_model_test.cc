@@ -59,7 +59,7 @@ class CostModelTest : public testing::Test {
 // 8192^3 in bf16 runs at 677 TFLOP/s after twenty seconds, at 701 to 748 in short runs, and at 798 where the GPU was
 // cool; in bursts between other work, as in training, within that.
 TEST_F(CostModelTest, SquareGemm) {
-  const double found = rate(gemm(8192, 8192, 8192));
+  const double found = rate(gemm(8192, 8192, 8192, Precision::kBf16));
   EXPECT_GE(found, 677);
   EXPECT_LE(found, 798);
 }
@@ -135,8 +135,8 @@ TEST_F(CostModelTest, OneCoreOfACpu) {
 // (https://github.com/NVIDIA/TransformerEngine/issues/445); large ones gain, as DeepGEMM's 4096 x 7168 x 16384 at 1358
 // TFLOP/s shows (https://github.com/deepseek-ai/DeepGEMM).
 TEST_F(CostModelTest, Fp8LosesOnSmallMatrices) {
-  EXPECT_GT(seconds_of(gemm(1024, 1024, 1024, Precision::kFp8)), seconds_of(gemm(1024, 1024, 1024)));
-  EXPECT_LT(seconds_of(gemm(8192, 8192, 8192, Precision::kFp8)), seconds_of(gemm(8192, 8192, 8192)));
+  EXPECT_GT(seconds_of(gemm(1024, 1024, 1024, Precision::kFp8)), seconds_of(gemm(1024, 1024, 1024, Precision::kBf16)));
+  EXPECT_LT(seconds_of(gemm(8192, 8192, 8192, Precision::kFp8)), seconds_of(gemm(8192, 8192, 8192, Precision::kBf16)));
   Compute large = gemm(4096, 7168, 16384, Precision::kFp8);
   const double quantize = seconds_of(elementwise({4096.0 * 16384 * kQuantizeBytes}));
   EXPECT_NEAR(large.flops.count / (seconds_of(large) - quantize) / 1e12 / 1358, 1, 0.10);
@@ -202,7 +202,7 @@ TEST_F(CostModelTest, OffloadedOptimizer) {
 }
 
 TEST_F(CostModelTest, KernelTimeScaleStretchesComputeAlone) {
-  const Compute work = gemm(8192, 8192, 8192);
+  const Compute work = gemm(8192, 8192, 8192, Precision::kBf16);
   const double before = seconds_of(work);
   const double transfer = seconds_of(Collective::kAllGather, GroupKind::kWorld, 1e8);
   plan.software.kernel_time_scale = 1.5;
@@ -413,7 +413,7 @@ TEST_F(FusedTest, GemmThenReduceScatter) {
 }
 
 TEST_F(FusedTest, ExchangesOfHeads) {
-  const Compute work = gemm(1024, 6144, 4096);
+  const Compute work = gemm(1024, 6144, 4096, Precision::kBf16);
   absorbed = {1e9};  // or one after the other would be quicker
   EXPECT_NEAR(alone(work, Collective::kAllToAll, 8e6, false), kFusedScatterGemm * seconds_of(work), 1e-11);
   EXPECT_NEAR(alone(work, Collective::kAllToAll, 64e6, true), 56e6 / (450e9 * kFusedPullFraction), 1e-11);
@@ -421,8 +421,8 @@ TEST_F(FusedTest, ExchangesOfHeads) {
 
 // Eight pieces, each with waves of its own, beside the exchange; the last piece's part of it leaves alone.
 TEST_F(FusedTest, Pieces) {
-  const Compute work = gemm(16384, 8192, 8192);
-  const double pieces = std::max(8 * seconds_of(gemm(2048, 8192, 8192)), seconds_of(work));
+  const Compute work = gemm(16384, 8192, 8192, Precision::kBf16);
+  const double pieces = std::max(8 * seconds_of(gemm(2048, 8192, 8192, Precision::kBf16)), seconds_of(work));
   EXPECT_NEAR(alone(work, Collective::kAllGather, 64e6, true, 8), pieces, 1e-8);
   EXPECT_NEAR(alone(work, Collective::kReduceScatter, 64e6, false, 8),
               pieces + seconds_of(Collective::kReduceScatter, GroupKind::kExpert, 64e6) / 8, 1e-8);
@@ -438,9 +438,9 @@ TEST_F(CostModelTest, SharesOfResources) {
   EXPECT_FLOAT_EQ(transfer.share[kSm], 0.25F);  // 33 of 132
   EXPECT_NEAR(transfer.share[kNvlinkOut], 700e6 / 360e9 / to_seconds(transfer.alone), 1e-6);
   EXPECT_EQ(transfer.share[kNicOut], 0);
-  EXPECT_EQ(cost(gemm(8192, 8192, 8192)).share[kSm], 1);
+  EXPECT_EQ(cost(gemm(8192, 8192, 8192, Precision::kBf16)).share[kSm], 1);
   EXPECT_EQ(cost(elementwise({1e9})).share[kSm], kElementwiseSmShare);
-  for (const float share : cost(gemm(64, 64, 64)).share) {
+  for (const float share : cost(gemm(64, 64, 64, Precision::kBf16)).share) {
     EXPECT_GE(share, 0);
     EXPECT_LE(share, 1);
   }
@@ -450,7 +450,7 @@ TEST_F(CostModelTest, SharesOfResources) {
 TEST_F(CostModelTest, BlockOfOperators) {
   plan.ep = 8;
   Operator gemm_op, transfer_op;
-  gemm_op.compute = gemm(8192, 8192, 8192);
+  gemm_op.compute = gemm(8192, 8192, 8192, Precision::kBf16);
   transfer_op.transfer = {Collective::kAllToAll, GroupKind::kExpert, {1e8}};
   transfer_op.stream = Stream::kCommunication;
   transfer_op.waits = {0};

@@ -46,7 +46,7 @@ Asked asked_for(const std::string& what, const nlohmann::json& shape) {
   if (pass == Pass::kBackwardWeight)
     return {weight_gradient_gemm(experts, rows, n, k, kFp32Bytes, Precision::kBf16), pass};
   if (pass == Pass::kBackwardInput) std::swap(n, k);
-  return {grouped ? grouped_gemm(experts, rows, n, k, Precision::kBf16) : gemm(rows, n, k), pass};
+  return {grouped ? grouped_gemm(experts, rows, n, k, Precision::kBf16) : gemm(rows, n, k, Precision::kBf16), pass};
 }
 
 bool is_alone(const nlohmann::json& point) {
@@ -108,7 +108,7 @@ TEST_F(Microbenchmarks, ProductsAndAttentionTakeWhatTheProfilesMeasured) {
 TEST_F(Microbenchmarks, GemmBesideHeldSms) {
   std::vector<double> errors;
   for (const auto& row : measured["gemm_beside_held_sms"]) {
-    const OperatorCost alone = cost(gemm(row["m"], row["n"], row["k"]));
+    const OperatorCost alone = cost(gemm(row["m"], row["n"], row["k"], Precision::kBf16));
     Demand work{.share = alone.share, .holder = false, .tiles_per_sm = alone.tiles_per_sm},
         held{.share = {}, .holder = true};
     held.share[kSm] = row["held_sms"].get<float>() / static_cast<float>(cluster.gpu.sms);
