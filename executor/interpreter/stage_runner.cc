@@ -181,7 +181,7 @@ void StageRunner::run_operator(const Operator& op, const Call& around, std::vect
                   .rank = around.rank};
   handler_of(op)(call);
   if (observer_)
-    observer_({.op = op,
+    observer_({.call = call,
                .module = rank_.store.modules()[around.module_idx],
                .micro_batch = position_.micro_batch,
                .begin_seconds = begin,

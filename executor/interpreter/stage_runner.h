@@ -28,9 +28,9 @@ struct Position {
   std::string text() const;  // "operator dispatch of layer 3, micro-batch 1"
 };
 
-// Told of each operator when it is done.
+// Told of each operator when it is done, while its tensors are still there.
 struct OperatorRun {
-  const Operator& op;
+  const Call& call;
   ModuleId module;
   int micro_batch = 0;
   double begin_seconds = 0, end_seconds = 0;  // on the clock of std::chrono::steady_clock
