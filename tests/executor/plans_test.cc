@@ -20,7 +20,7 @@ constexpr LossCoefficients kCoefficients{.auxiliary = 0.02, .z = 0.001};
 UpdateSettings settings_of(int step) { return {.step = step + 1, .rate = 2e-3, .beta1 = 0.9, .clip = 1}; }
 
 // What a run leaves: results of each step, and each parameter's first moments after the first, in our order.
-struct Run {
+struct Record {
   std::vector<StepResult> steps;
   std::map<std::string, std::vector<float>> moments;
 };
@@ -43,13 +43,13 @@ void for_each_moment(const ParameterStore& store, Visit visit) {
   }
 }
 
-Run one_rank(const TinyModel& tiny) {
+Record one_rank(const TinyModel& tiny) {
   Plan plan = tiny.plan();
   plan.micro_batch = plan.global_batch;
   const std::unique_ptr<Communicator> alone = lone_communicator();
   TinyRank rank(
       tiny, plan, 0, [&](GroupKind) -> Communicator& { return *alone; }, kCoefficients);
-  Run run;
+  Record run;
   for (int step = 0; step < kSteps; ++step) {
     run.steps.push_back(rank.accumulate(step));
     rank.trainer.update(settings_of(step), kBiasRate);
@@ -63,7 +63,7 @@ Run one_rank(const TinyModel& tiny) {
   return run;
 }
 
-void expect_same_gradients(const Run& expected, const ParameterStore& store) {
+void expect_same_gradients(const Record& expected, const ParameterStore& store) {
   std::map<std::string, double> worst;
   for_each_moment(store, [&](const Parameter& parameter, std::int64_t at, float value) {
     const double reference = expected.moments.at(key_of(parameter))[static_cast<std::size_t>(at)];
@@ -77,7 +77,7 @@ void expect_same_gradients(const Run& expected, const ParameterStore& store) {
   }
 }
 
-void train(const TinyModel& tiny, const Plan& plan, const Run& expected, int rank_idx, Rendezvous& rendezvous) {
+void train(const TinyModel& tiny, const Plan& plan, const Record& expected, int rank_idx, Rendezvous& rendezvous) {
   Communicators communicators(plan, rank_idx, rendezvous);
   TinyRank rank(
       tiny, plan, rank_idx, [&](GroupKind kind) -> Communicator& { return communicators.of(kind); }, kCoefficients);
@@ -99,7 +99,7 @@ class PlansTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(PlansTest, TrainAsOneRank) {
   const TinyModel tiny(GetParam());
-  const Run expected = one_rank(tiny);
+  const Record expected = one_rank(tiny);
   const std::vector<Plan> plans = draw_plans(tiny, 1, kPlansOfAModel);
   const std::size_t stride = std::getenv("MSMOE_ALL_PLANS") != nullptr ? 1 : 3;
   for (std::size_t i = 0; i < plans.size(); i += stride) {
