@@ -104,6 +104,7 @@ TEST_P(PlansTest, TrainAsOneRank) {
   const std::size_t stride = std::getenv("MSMOE_ALL_PLANS") != nullptr ? 1 : 3;
   for (std::size_t i = 0; i < plans.size(); i += stride) {
     const Plan& plan = plans[i];
+    if (std::getenv("MSMOE_SHOW_PLANS") != nullptr) std::puts(describe_plan(plan).c_str());
     SCOPED_TRACE(std::to_string(i) + ": " + describe_plan(plan) + "\n" + plan_to_json(plan));
     const std::vector<std::string> outcomes = outcomes_of_ranks(
         static_cast<int>(plan.gpus),

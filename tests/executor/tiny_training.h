@@ -78,11 +78,10 @@ inline std::vector<std::int32_t> tiny_tokens(std::int64_t sequences, std::int64_
 
 // One rank's trainer with everything that it works with.
 struct TinyRank {
-  TinyRank(const TinyModel& tiny, const Plan& plan, int rank, Trainer::Communicators communicators,
+  TinyRank(const TinyModel& tiny, const Plan& given, int rank, Trainer::Communicators communicators,
            const LossCoefficients& coefficients = {})
-      : plan(plan),
-        trainer(tiny.model, tiny.numerics, tiny.cluster, this->plan, rank, backend, std::move(communicators),
-                coefficients) {
+      : plan(given),
+        trainer(tiny.model, tiny.numerics, tiny.cluster, plan, rank, backend, std::move(communicators), coefficients) {
     load_weights(trainer.store(), tiny.model, tiny.weights, tiny.rotary_order());
   }
   // Of this data rank.
