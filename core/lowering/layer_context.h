@@ -14,7 +14,8 @@ struct WireParts {
   double nvlink = 0, nic = 0;
 };
 
-// Of what a norm or a softmax leaves for its backward, in fp32.
+// Of what a norm or a softmax leaves for its backward, in fp32. A norm that does not run again for its result does not
+// for its statistics: no recompute set names them.
 inline constexpr double kStatisticBytes = 4;
 
 // Tensors that an exchange reads or writes beside its payload: which rows go where.

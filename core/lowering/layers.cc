@@ -52,13 +52,13 @@ class LayerLowering {
   TensorId forward(TensorId hidden) {
     hidden_ = hidden;
     const TensorId normed1 = builder_.tensor("ln1_out", size_, Recompute::kNorm);
-    stats1_ = builder_.tensor("ln1_stats", stats_size_, Recompute::kNorm);
+    stats1_ = builder_.tensor("ln1_stats", stats_size_);
     builder_.compute("ln1", elementwise(size_ * 2), {hidden}, {normed1, stats1_});
     const TensorId attended = attention_.forward(normed1);
     residual_ = builder_.tensor("ln2_in", size_, Recompute::kAttention);
     builder_.compute("residual1", elementwise(size_ * 3), {hidden, attended}, {residual_});
     const TensorId normed2 = builder_.tensor("ln2_out", size_, Recompute::kNorm);
-    stats2_ = builder_.tensor("ln2_stats", stats_size_, Recompute::kNorm);
+    stats2_ = builder_.tensor("ln2_stats", stats_size_);
     builder_.compute("ln2", elementwise(size_ * 2), {residual_}, {normed2, stats2_});
     const TensorId ffn_out = feed_forward_.forward(normed2);
     const TensorId out = builder_.tensor("hidden_out", size_);
@@ -114,7 +114,7 @@ class HeadLowering {
   void forward(TensorId hidden) {
     hidden_ = hidden;
     const TensorId normed = builder_.tensor("final_norm", size_, Recompute::kNorm);
-    stats_ = builder_.tensor("final_norm_stats", {context_.shard_tokens * kStatisticBytes}, Recompute::kNorm);
+    stats_ = builder_.tensor("final_norm_stats", {context_.shard_tokens * kStatisticBytes});
     builder_.compute("final_norm", elementwise(size_ * 2), {hidden}, {normed, stats_});
     input_ = context_.gather_tokens("head_ag", normed, context_.hidden, Recompute::kAttentionOut);
     if (context_.plan.loss == LossKind::kFull) logits_and_loss();
@@ -150,7 +150,8 @@ class HeadLowering {
   }
 
  private:
-  // Logits in bf16 and, for the loss, in fp32 beside them; the loss reads them twice (maximum and sum, then the value).
+  // Logits as they are kept and, for the loss, in fp32 beside them; the loss reads them twice (maximum and sum, then
+  // the value).
   void logits_and_loss() {
     logits_ = builder_.tensor("logits", context_.elements(chunk_rows_ * vocab_));
     const TensorId logits_fp32 = builder_.tensor("logits_fp32", {chunk_rows_ * vocab_ * 4});
@@ -158,8 +159,9 @@ class HeadLowering {
     work.kernels = kernels_;
     builder_.compute("head", work, {input_}, {logits_, logits_fp32});
     loss_ = builder_.tensor("loss", {chunk_rows_ * 3 * kStatisticBytes});  // maximum, sum, target's logit
-    builder_.compute("loss", elementwise({rows_ * vocab_ * (2 + 4 + 4)}, 2 * kernels_), {logits_fp32, logits_},
-                     {loss_});
+    builder_.compute("loss",
+                     elementwise(context_.elements(rows_ * vocab_) + Bytes{rows_ * vocab_ * (4 + 4)}, 2 * kernels_),
+                     {logits_fp32, logits_}, {loss_});
   }
 
   const LayerContext& context_;
@@ -209,11 +211,14 @@ Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringO
   HeadLowering head(context);
   const double shard = context.shard_tokens, h = context.hidden;
   const TensorId hidden = incoming(builder, context, "hidden");
+  builder.passes_forward(hidden, -1);
   const TensorId both = builder.tensor("predict_norms", context.elements(shard * 2 * h), Recompute::kNorm);
   builder.compute("predict_norms", elementwise(context.elements(4 * shard * h), 2), {hidden}, {both});
   const TensorId projected = builder.tensor("predict_projection", context.elements(shard * h));
   builder.compute("predict_projection", gemm(shard, h, 2 * h, plan.precision), {both}, {projected});
-  builder.add_parameters(2 * h * h + 3 * h, 0);  // the projection, both norms, and the head's own
+  const double predict_parameters = 2 * h * h + 3 * h;  // the projection, both norms, and the head's own
+  builder.add_parameters(predict_parameters, 0);
+  context.share_parameters(predict_parameters);
   head.forward(layer.forward(projected));
   const ModuleParameters parameters = builder.parameters();
   add_sharded_data_traffic(builder, plan, parameters);
@@ -229,6 +234,7 @@ Module lower_predict_layer(const Model& model, const Plan& plan, const LoweringO
   builder.need(hidden);
   const TensorId d_hidden = builder.tensor("d_predict_norms", context.elements(shard * h));
   builder.compute("d_predict_norms", elementwise(context.elements(6 * shard * h), 2), {hidden, d_both}, {d_hidden});
+  builder.passes_backward(-1, d_hidden);
   add_sharded_data_traffic(builder, plan, parameters);
   return builder.finish();
 }
