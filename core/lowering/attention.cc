@@ -30,7 +30,7 @@ AttentionLowering::AttentionLowering(const LayerContext& context, const Attentio
   qkv_width_ = query_heads * qk + projected_kv * own_kv;
   exchange_width_ = heads * qk + std::max(kv_heads, degree) * own_kv;
   head_qkv_width_ = heads_ * qk + kv_heads_ * own_kv;
-  const double normed_heads = attention.query_key_norm ? query_heads + projected_kv : 0;
+  const double normed_heads = heads / context_.weight_split() + (attention.shares_kv ? 0 : projected_kv);
   norm_stats_ = {rows_ * normed_heads * kStatisticBytes};
   compresses_queries_ = attention.query_rank > 0;
   latent_width_ = static_cast<double>(attention.query_rank + attention.kv_rank + attention.rope_dim);
@@ -126,7 +126,7 @@ std::vector<TensorId> AttentionLowering::project(TensorId normed) {
   const TensorId qkv = builder_.tensor("qkv", builder_.elements(rows_ * qkv_width_), Recompute::kAttention);
   builder_.compute("qkv", gemm(rows_, qkv_width_, context_.hidden, plan_.precision), {gathered_}, {qkv});
   builder_.add_parameters(qkv_width_ * context_.hidden, 0);
-  if (context_.weight_split() > static_cast<double>(attention_.kv_heads))
+  if (!attention_.shares_kv && context_.weight_split() > static_cast<double>(attention_.kv_heads))
     context_.share_parameters(static_cast<double>(attention_.head_dim + attention_.value_dim) * context_.hidden);
   return {qkv};
 }

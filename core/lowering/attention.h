@@ -53,7 +53,7 @@ class AttentionLowering {
   bool compresses_queries_ = false;
   double latent_width_ = 0;  // of all that is compressed, side by side
   Expansion query_up_, kv_up_;
-  Bytes norm_stats_;  // of the norms of queries and keys
+  Bytes norm_stats_;  // of the norms of queries and keys, head by head
   TensorId normed_ = -1, gathered_ = -1, projected_ = -1, projected_stats_ = -1, latent_down_ = -1, latent_ = -1,
            latent_stats_ = -1, gathered_latent_ = -1, qkv_ = -1, head_qkv_ = -1, stats_ = -1, out_heads_ = -1,
            out_tokens_ = -1;

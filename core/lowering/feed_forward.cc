@@ -54,8 +54,8 @@ Bytes FeedForwardLowering::route_bytes(double tokens, double top_k, double exper
   return {(tokens * top_k * 4 + (sequences + 1) * experts + 1) * 4};
 }
 
-// Of every row at its expert: gate, and its place before and after sorting; the counts of each source; and the routes
-// of all tokens, where these are gathered.
+// Of every row at its expert: its gate as it arrived and as it lies, its place before and after sorting, 4 bytes each;
+// the counts of each source, where each expert's rows begin; and the routes of all tokens, where these are gathered.
 Bytes FeedForwardLowering::arrival_bytes() const {
   const double sources = static_cast<double>(plan_.expert_ranks());
   const auto experts = static_cast<double>(feed_forward_.experts), top_k = static_cast<double>(feed_forward_.top_k);
