@@ -89,7 +89,8 @@ PartedMemory parted_memory(const Module& module) {
   }
   std::vector<double> change(input.size() + 1, 0);
   for (std::size_t id = 0; id < module.tensors.size(); ++id) {
-    if (first[id] == input.size() || static_cast<std::int16_t>(id) == module.input_gradient) continue;
+    const bool passes = static_cast<std::int16_t>(id) == module.input_gradient;
+    if (first[id] == input.size() || passes || module.tensors[id].kept) continue;
     change[first[id]] += module.tensors[id].size.count;
     if (!held[id]) change[last[id] + 1] -= module.tensors[id].size.count;
   }
