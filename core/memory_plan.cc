@@ -184,8 +184,7 @@ StageMemory stage_memory(const Cluster& cluster, const Plan& plan, const Content
       const int count = contents.count(v, module_idx);
       if (count == 0) continue;
       const ModuleMemory& module = modules[static_cast<std::size_t>(module_idx)];
-      parameters.dense += count * module.parameters.dense;
-      parameters.expert += count * module.parameters.expert;
+      parameters += count * module.parameters;
       largest.dense = std::max(largest.dense, module.parameters.dense);
       largest.expert = std::max(largest.expert, module.parameters.expert);
       chunk_kept[static_cast<std::size_t>(chunk)] += count * module.kept.count;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -93,6 +94,20 @@ struct ModuleParameters {
   double dense = 0;   // gradient group: GroupKind::kDenseData
   double expert = 0;  // gradient group: GroupKind::kExpertData
   double shared = 0;  // of the dense ones, those that tensor ranks hold alike: each has a part of their gradients
+
+  ModuleParameters& operator+=(const ModuleParameters& other) {
+    dense += other.dense;
+    expert += other.expert;
+    shared += other.shared;
+    return *this;
+  }
+  friend ModuleParameters operator*(double count, const ModuleParameters& each) {
+    return {count * each.dense, count * each.expert, count * each.shared};
+  }
+  friend ModuleParameters operator/(const ModuleParameters& sum, double count) {
+    return {sum.dense / count, sum.expert / count, sum.shared / count};
+  }
+  auto operator<=>(const ModuleParameters&) const = default;
 };
 
 enum class ModuleKind : std::uint8_t { kLayer, kEmbedding, kHead, kPredict };

@@ -165,8 +165,7 @@ std::vector<ModuleParameters> MeshTable::Cursor::time_synchronisation(const simu
     ModuleParameters sum;
     for (int module_idx = 0; module_idx < contents_.num_modules; ++module_idx) {
       const int count = contents_.count(example, module_idx);
-      sum.dense += count * memory[static_cast<std::size_t>(module_idx)].parameters.dense;
-      sum.expert += count * memory[static_cast<std::size_t>(module_idx)].parameters.expert;
+      sum += count * memory[static_cast<std::size_t>(module_idx)].parameters;
     }
     const ChunkSync sync = lower_sync(plan_, sum);
     gather.push_back(total_ps(sync.gather, costs));
@@ -188,11 +187,10 @@ void MeshTable::Cursor::time_optimizers(const std::vector<ModuleParameters>& cla
     ModuleParameters sum;
     for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
       const int class_idx = class_of_[static_cast<std::size_t>(shape.virtual_stage(stage, chunk))];
-      sum.dense += class_parameters[static_cast<std::size_t>(class_idx)].dense;
-      sum.expert += class_parameters[static_cast<std::size_t>(class_idx)].expert;
+      sum += class_parameters[static_cast<std::size_t>(class_idx)];
     }
     const auto index = static_cast<std::size_t>(stage);
-    if (sum.dense == previous.dense && sum.expert == previous.expert) {
+    if (sum == previous) {
       times_.optimizer[index] = times_.optimizer[index - 1];
       continue;
     }
@@ -297,11 +295,9 @@ std::int64_t MeshTable::Cursor::step_ps() {
   for (std::size_t module_idx = 0; module_idx < modules.size(); ++module_idx) {
     int count = 0;
     for (std::int64_t v = 0; v < num_chunks; ++v) count += contents_.count(v, static_cast<int>(module_idx));
-    mean.dense += count * modules[module_idx].parameters.dense;
-    mean.expert += count * modules[module_idx].parameters.expert;
+    mean += count * modules[module_idx].parameters;
   }
-  mean.dense /= static_cast<double>(num_chunks);
-  mean.expert /= static_cast<double>(num_chunks);
+  mean = mean / static_cast<double>(num_chunks);
   const simulator::Shares data = simulator::data_shares(plan_, mean, costs),
                           send = simulator::send_shares(plan_, table_.question_.model, costs);
   std::vector<simulator::ModuleTimes> times;

@@ -244,10 +244,7 @@ std::string explain_operators(const Model& model, const Prediction& prediction, 
 
   const Stage& stage = program.stages[prediction.busiest_stage];
   ModuleParameters parameters;
-  for (const Chunk& chunk : stage.chunks) {
-    parameters.dense += chunk.parameters.dense;
-    parameters.expert += chunk.parameters.expert;
-  }
+  for (const Chunk& chunk : stage.chunks) parameters += chunk.parameters;
   const ChunkSync sync = lower_sync(plan, stage.chunks.front().parameters);
   Table once = operator_table(
       fmt::format("Once a step: the first chunk of stage {}, and its optimizer", prediction.busiest_stage));
@@ -269,8 +266,7 @@ struct StageContents {
 StageContents contents_of_stage(const Program& program, std::size_t stage_idx) {
   StageContents contents;
   for (const Chunk& chunk : program.stages[stage_idx].chunks) {
-    contents.parameters.dense += chunk.parameters.dense;
-    contents.parameters.expert += chunk.parameters.expert;
+    contents.parameters += chunk.parameters;
     contents.kept.emplace_back();
     for (const std::int16_t module_idx : chunk.modules) {
       const Module& module = program.modules[static_cast<std::size_t>(module_idx)];

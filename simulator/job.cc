@@ -134,7 +134,7 @@ class JobBuilder {
     std::optional<PreparedBlock> gather, reduce;  // none: nothing to do
   };
   const SyncBlocks& sync_blocks(const ModuleParameters& parameters) {
-    const auto [found, is_new] = sync_blocks_.try_emplace({parameters.dense, parameters.expert});
+    const auto [found, is_new] = sync_blocks_.try_emplace(parameters);
     if (is_new) {
       ChunkSync sync = lower_sync(plan_, parameters);
       if (!sync.gather.empty()) found->second.gather = other_block(std::move(sync.gather));
@@ -144,7 +144,7 @@ class JobBuilder {
   }
 
   const PreparedBlock& optimizer_block(const ModuleParameters& parameters) {
-    const auto [found, is_new] = optimizer_blocks_.try_emplace({parameters.dense, parameters.expert});
+    const auto [found, is_new] = optimizer_blocks_.try_emplace(parameters);
     if (is_new) found->second = other_block(lower_optimizer(plan_, parameters));
     return found->second;
   }
@@ -215,10 +215,7 @@ class JobBuilder {
     ends.push_back(*before);
     stage_ends_.push_back(std::move(ends));
     ModuleParameters parameters;
-    for (const Chunk& chunk : stage.chunks) {
-      parameters.dense += chunk.parameters.dense;
-      parameters.expert += chunk.parameters.expert;
-    }
+    for (const Chunk& chunk : stage.chunks) parameters += chunk.parameters;
     optimizers_.push_back(add_slot(stage_idx, optimizer_block(parameters), {.role = SlotRole::kOptimizer, .slot = {}}));
   }
 
@@ -269,8 +266,8 @@ class JobBuilder {
   using Modules = std::vector<std::int16_t>;
   std::map<std::tuple<SlotKind, Modules, Modules, bool, bool>, PreparedBlock> slot_blocks_;  // and which way it sends
   std::map<SlotPartKey, const std::vector<Operator>*> part_operators_;
-  std::map<std::pair<double, double>, SyncBlocks> sync_blocks_;  // by parameters
-  std::map<std::pair<double, double>, PreparedBlock> optimizer_blocks_;
+  std::map<ModuleParameters, SyncBlocks> sync_blocks_;
+  std::map<ModuleParameters, PreparedBlock> optimizer_blocks_;
   std::vector<RunSlot> slots_;  // by pass, virtual stage and micro-batch
   std::vector<std::vector<RunSlot>> stage_ends_;
   std::vector<RunSlot> optimizers_;

@@ -15,8 +15,6 @@ std::int64_t serial_ps(const std::vector<Operator>& operators, const CostModel& 
   return sum;
 }
 
-bool alike(const ModuleParameters& a, const ModuleParameters& b) { return a.dense == b.dense && a.expert == b.expert; }
-
 // Shared resources may stop a task until the operator beside it ends, so that one must end.
 constexpr double kMostSlowdown = 100;
 
@@ -108,8 +106,7 @@ ModuleTimes& ModuleTimes::operator+=(const ModuleTimes& other) {
   backward_beside_data += other.backward_beside_data;
   forward_beside_send += other.forward_beside_send;
   backward_beside_send += other.backward_beside_send;
-  parameters.dense += other.parameters.dense;
-  parameters.expert += other.parameters.expert;
+  parameters += other.parameters;
   return *this;
 }
 
@@ -213,7 +210,7 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
     times.forward_beside_send.push_back(chunk.forward_beside_send);
     times.backward_beside_send.push_back(chunk.backward_beside_send);
     // Most chunks are as the one before.
-    if (v > 0 && alike(chunk.parameters, chunks[v - 1].parameters)) {
+    if (v > 0 && chunk.parameters == chunks[v - 1].parameters) {
       times.gather.push_back(times.gather.back());
       times.reduce.push_back(times.reduce.back());
       continue;
@@ -223,13 +220,9 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
     times.reduce.push_back(serial_ps(sync.reduce, costs));
   }
   for (std::size_t stage = 0; stage < stages.size(); ++stage) {
-    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk) {
-      const ModuleParameters& parameters =
-          chunks[shape.virtual_stage(static_cast<std::int64_t>(stage), chunk)].parameters;
-      stages[stage].dense += parameters.dense;
-      stages[stage].expert += parameters.expert;
-    }
-    if (stage > 0 && alike(stages[stage], stages[stage - 1])) {
+    for (std::int64_t chunk = 0; chunk < shape.chunks(); ++chunk)
+      stages[stage] += chunks[shape.virtual_stage(static_cast<std::int64_t>(stage), chunk)].parameters;
+    if (stage > 0 && stages[stage] == stages[stage - 1]) {
       times.optimizer.push_back(times.optimizer.back());
       continue;
     }
@@ -246,15 +239,9 @@ PipelineTimes make_pipeline_times(const Model& model, const Plan& plan, const st
 PipelineTimes make_pipeline_times(const Program& program, const Model& model, const CostModel& costs) {
   const Plan& plan = program.plan;
   ModuleParameters mean;
-  for (const Stage& stage : program.stages) {
-    for (const Chunk& chunk : stage.chunks) {
-      mean.dense += chunk.parameters.dense;
-      mean.expert += chunk.parameters.expert;
-    }
-  }
-  const auto num_chunks = static_cast<double>(plan.pp * pipeline_shape(plan).chunks());
-  mean.dense /= num_chunks;
-  mean.expert /= num_chunks;
+  for (const Stage& stage : program.stages)
+    for (const Chunk& chunk : stage.chunks) mean += chunk.parameters;
+  mean = mean / static_cast<double>(plan.pp * pipeline_shape(plan).chunks());
   const Shares data = data_shares(plan, mean, costs), send = send_shares(plan, model, costs);
   std::vector<ModuleTimes> modules;
   for (const Module& module : program.modules) modules.push_back(time_module(module, costs, data, send));

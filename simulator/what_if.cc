@@ -52,8 +52,7 @@ void require_representable(const Scenario& scenario, double imbalance) {
   const auto add = [&](const Module& module, std::int64_t count) {
     micro_batch +=
         static_cast<double>(count) * (seconds_of(module.forward, costs) + seconds_of(module.backward, costs));
-    parameters.dense += static_cast<double>(count) * module.parameters.dense;
-    parameters.expert += static_cast<double>(count) * module.parameters.expert;
+    parameters += static_cast<double>(count) * module.parameters;
   };
   add(lower_embedding(model, plan, options), 1);
   add(lower_head(model, plan, options), 1);

@@ -43,12 +43,8 @@ Program lower(const Model& model, const Cluster& cluster, const Plan& plan, cons
       chunk.modules.insert(chunk.modules.end(), static_cast<std::size_t>(model.predict_layers), predict);
       chunk.modules.push_back(head);
     }
-    for (const std::int16_t module_idx : chunk.modules) {
-      const ModuleParameters& parameters = program.modules[static_cast<std::size_t>(module_idx)].parameters;
-      chunk.parameters.dense += parameters.dense;
-      chunk.parameters.expert += parameters.expert;
-      chunk.parameters.shared += parameters.shared;
-    }
+    for (const std::int16_t module_idx : chunk.modules)
+      chunk.parameters += program.modules[static_cast<std::size_t>(module_idx)].parameters;
   }
   assert(layer_idx == model.layers.size());
   program.stages = lay_out_stages(pipeline_shape(plan), chunks);

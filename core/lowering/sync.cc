@@ -34,10 +34,6 @@ ChunkSync lower_sync(const Plan& plan, const ModuleParameters& parameters) {
     GroupKind group;
     double count;
   };
-  if (parameters.shared > 0) {
-    sync.reduce.push_back(data_transfer(plan, "shared_grad_reduce", Collective::kAllReduce, GroupKind::kAttention,
-                                        parameters.shared * plan.grad_bytes));
-  }
   for (const Part& part : {Part{"param_gather", "grad_cast", "grad_reduce", GroupKind::kDenseData, parameters.dense},
                            Part{"expert_param_gather", "expert_grad_cast", "expert_grad_reduce", GroupKind::kExpertData,
                                 parameters.expert}}) {
@@ -54,6 +50,13 @@ ChunkSync lower_sync(const Plan& plan, const ModuleParameters& parameters) {
     }
     const Collective collective = plan.zero == 0 ? Collective::kAllReduce : Collective::kReduceScatter;
     sync.reduce.push_back(data_transfer(plan, part.reduce, collective, part.group, part.count * wire));
+  }
+  // Then what tensor ranks hold alike, of the gradients that a rank has now: the worst rank's shard is all of this
+  // kind.
+  if (parameters.shared > 0) {
+    const double held = std::min(parameters.shared, parameters.dense / shards(plan, GroupKind::kDenseData));
+    sync.reduce.push_back(data_transfer(plan, "shared_grad_reduce", Collective::kAllReduce, GroupKind::kAttention,
+                                        held * plan.grad_bytes));
   }
   // One after the other: the stream's order says so, and so do the waits.
   for (std::vector<Operator>* list : {&sync.gather, &sync.reduce})
