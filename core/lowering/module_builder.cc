@@ -213,8 +213,9 @@ void ModuleBuilder::replay_forward() {
   for (const Operator& op : module_.forward) {
     if (op.pass == Pass::kSync) continue;
     for (const TensorId written : op.writes) rebuilt_[static_cast<std::size_t>(written)] = true;
-    module_.backward.push_back(op);
-    module_.backward.back().pass = Pass::kRecompute;
+    Operator& again = module_.backward.emplace_back(op);
+    again.pass = Pass::kRecompute;
+    for (Operator& part : again.parts) part.pass = Pass::kRecompute;
   }
 }
 
