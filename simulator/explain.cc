@@ -328,7 +328,8 @@ std::string explain_memory(const Prediction& prediction, const Program& program)
       fmt::format("the most that {} (chunk, micro-batch) pairs in flight keep, a chunk keeping {}", memory.in_flight,
                   kept),
       memory[MemoryRow::kActivations]);
-  row("workspace", "transient tensors of the worst layer pass", memory[MemoryRow::kWorkspace]);
+  row("workspace", "transient tensors of the worst layer pass, and hidden states between layers",
+      memory[MemoryRow::kWorkspace]);
   if (memory[MemoryRow::kLogits].count > 0)
     row("logits", "transient tensors of the head beyond the workspace", memory[MemoryRow::kLogits]);
   if (memory[MemoryRow::kGathered].count > 0)
