@@ -215,7 +215,9 @@ TEST_F(MemoryCases, WeightsSplitTooFewWays) {
 
 // Activations of a mixture are those of its own widths: DeepSeek-V3's dense layers are 18432 wide, and a token's 8
 // routed experts and the shared one 9 * 2048 = 18432 together. FC1's results are as large, 2 * 18432 elements a token;
-// a mixture adds 256 router probabilities in fp32 and 8 bytes for each of 8 copies.
+// a mixture adds 256 router logits and probabilities in fp32, and 16 bytes for each of 8 copies at its token and again
+// at its expert. Whatever the tokens: where 256 experts begin and how many copies they have, where 32 experts of a rank
+// begin and how many rows they have of each of 8 ranks.
 // https://github.com/NVIDIA/Megatron-LM/issues/1784
 TEST_F(MemoryCases, ActivationsOfMixedLayers) {
   on("deepseek-v3");
@@ -224,15 +226,16 @@ TEST_F(MemoryCases, ActivationsOfMixedLayers) {
   report({{"gpus", "8"}, {"ep", "8"}, {"recompute", "selective"}});
   const Module dense = lower_layer(model, plan, model.layers[0], {}),
                moe = lower_layer(model, plan, model.layers[3], {});
-  EXPECT_DOUBLE_EQ((moe.kept - dense.kept).count, 4096 * (256 * 4 + 8 * 8));
-  // Tensor parallelism of 2 halves both but the routing; twice as many experts a token keep twice the routed part.
+  const double tables = (257 + 256 + 33 + 8 * 32) * 4;
+  EXPECT_DOUBLE_EQ((moe.kept - dense.kept).count, 4096 * (2 * 256 * 4 + 8 * 2 * 16) + tables);
+  // Tensor parallelism of 2 halves all but those tables; twice as many experts a token keep twice the routed part.
   report({{"gpus", "8"}, {"ep", "8"}, {"recompute", "selective"}, {"attention_degree", "2"}});
-  EXPECT_DOUBLE_EQ((lower_layer(model, plan, model.layers[3], {}).kept).count, moe.kept.count / 2);
+  EXPECT_DOUBLE_EQ((lower_layer(model, plan, model.layers[3], {}).kept).count, (moe.kept.count + tables) / 2);
   Model wider = model;
   wider.kinds[static_cast<std::size_t>(model.layers[3])].feed_forward.top_k = 16;
   report({{"gpus", "8"}, {"ep", "8"}, {"recompute", "selective"}});
   EXPECT_DOUBLE_EQ((lower_layer(wider, plan, model.layers[3], {}).kept - moe.kept).count,
-                   4096 * 8 * (2 * 2048 * 2 + 8));
+                   4096 * 8 * (2 * 2048 * 2 + 2 * 16));
 }
 
 // Qwen3-30B: experts are divided by EP, their optimizer states by EP and its replicas.

@@ -107,8 +107,8 @@ TEST_F(FeedForwardTest, ImbalanceScalesExpertRows) {
   EXPECT_DOUBLE_EQ(payload(layer.forward, "dispatch"), 1.5 * payload(balanced.forward, "dispatch"));
   EXPECT_DOUBLE_EQ(payload(layer.backward, "d_dispatch"), 1.5 * payload(balanced.backward, "d_dispatch"));
   EXPECT_EQ(find_operator(layer.forward, "qkv").compute.flops, find_operator(balanced.forward, "qkv").compute.flops);
-  // Kept beside the rest: half of 2048 rows more of FC1's result.
-  EXPECT_DOUBLE_EQ((layer.kept - balanced.kept).count, 1024 * 2 * kWidth * 2);
+  // Kept beside the rest: half of 2048 rows more of FC1's result, and of two gates and two places of each row.
+  EXPECT_DOUBLE_EQ((layer.kept - balanced.kept).count, 1024 * (2 * kWidth * 2 + 4 * 4));
 
   lower_with({{"ep", "8"}, {"dispatch", "ag_rs"}}, {.imbalance = 1.5});
   EXPECT_EQ(payload(layer.forward, "dispatch"), kTokensTimesHidden);

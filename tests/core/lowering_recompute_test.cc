@@ -34,9 +34,18 @@ class RecomputeTest : public testing::Test {
   Module layer;
 };
 
-// Softmax statistics of 4 heads and 8192 queries, router probabilities for 32 experts, all fp32; gate and row of three
-// copies. Beside the paper's table, whose sums leave them out.
-constexpr double kSmallBytes = 8192 * 4 * 4 + kTokens * 32 * 4 + kTokens * 3 * 8;
+// Beside the paper's table, whose sums leave them out, all in elements of 4 bytes: softmax statistics of 4 heads and
+// 8192 queries; logits and probabilities of 32 experts.
+constexpr double kStatistics = 8192 * 4 + kTokens * 2 * 32;
+// Expert, gate, row and what lies in a row, of three copies a token; where each of 32 experts begins, and how many
+// copies it has of one sequence.
+constexpr double routes(double tokens) { return tokens * 3 * 4 + (32 + 1) + 32; }
+// Of rows of this rank's 4 experts, as many as copies that it sends: gates as they arrived and as they lie, places
+// before and after sorting; counts from 8 sources, where each expert begins; and routes of all 8192 gathered tokens.
+constexpr double kArrivals = kTokens * 3 * 4 + 8 * 4 + (4 + 1) + routes(8192);
+constexpr double kSmallBytes = (kStatistics + routes(kTokens) + kArrivals) * 4;
+// Of both norms, where they do not run again.
+constexpr double kNormBytes = 2 * kTokens * 4;
 
 // (2kf + 4 + 2/m) bsh/n elements: 2kf for gate and up of three copies, 1 + 2/m for query, key and value after the
 // exchange, 1 each for the layer's input, attention's result and the second norm's input: 25.5 units. The shared
@@ -46,8 +55,8 @@ TEST_F(RecomputeTest, SelectiveKeepsThePapersSet) {
   const Names paper = {"hidden", "qkv_a2a", "attn", "ln2_in", "fc1"};
   EXPECT_DOUBLE_EQ(kept_elements(paper), (2 * 3 * 3.5 + 4 + 2.0 / 4) * kUnit);
   EXPECT_DOUBLE_EQ(kept_elements({"dense_fc1"}), 2 * kWidth * kTokens);
-  EXPECT_EQ(kept_names(layer),
-            (Names{"hidden", "qkv_a2a", "attn", "attn_stats", "ln2_in", "router_probs", "gates", "fc1", "dense_fc1"}));
+  EXPECT_EQ(kept_names(layer), (Names{"hidden", "qkv_a2a", "attn", "attn_stats", "ln2_in", "router_logits",
+                                      "router_probs", "routes", "arrivals", "fc1", "dense_fc1"}));
   EXPECT_DOUBLE_EQ(layer.kept.count, (25.5 * kUnit + 2 * kWidth * kTokens) * 2 + kSmallBytes);
 }
 
@@ -85,10 +94,11 @@ TEST_F(RecomputeTest, SelectiveSendsAgain) {
 TEST_F(RecomputeTest, NoneKeepsWhatBackwardReads) {
   lower_with({{"recompute", "none"}});
   EXPECT_TRUE(rebuilt().empty());
-  EXPECT_EQ(kept_names(layer),
-            (Names{"hidden", "ln1_out", "qkv_a2a", "attn", "attn_stats", "attn_a2a", "ln2_in", "ln2_out",
-                   "router_probs", "gates", "scatter", "fc1", "swiglu", "dense_fc1", "dense_act"}));
-  EXPECT_DOUBLE_EQ(layer.kept.count, ((25.5 + 2 + 1 + 3 + 3 * 3.5) * kUnit + 3 * kWidth * kTokens) * 2 + kSmallBytes);
+  EXPECT_EQ(kept_names(layer), (Names{"hidden", "ln1_out", "ln1_stats", "qkv_a2a", "attn", "attn_stats", "attn_a2a",
+                                      "ln2_in", "ln2_out", "ln2_stats", "router_logits", "router_probs", "routes",
+                                      "arrivals", "scatter", "fc1", "swiglu", "dense_fc1", "dense_act"}));
+  EXPECT_DOUBLE_EQ(layer.kept.count,
+                   ((25.5 + 2 + 1 + 3 + 3 * 3.5) * kUnit + 3 * kWidth * kTokens) * 2 + kSmallBytes + kNormBytes);
 }
 
 // Only the layer's input stays. Backward runs the whole forward pass again, exchanges and all.
@@ -110,7 +120,7 @@ TEST_F(RecomputeTest, ClassesAreApart) {
   lower_with({{"recompute", "none"}});
   const Names all = kept_names(layer);
   for (const auto& [element, dropped] :
-       std::initializer_list<std::pair<const char*, Names>>{{"norm", {"ln1_out", "ln2_out"}},
+       std::initializer_list<std::pair<const char*, Names>>{{"norm", {"ln1_out", "ln1_stats", "ln2_out", "ln2_stats"}},
                                                             {"activation", {"swiglu", "dense_act"}},
                                                             {"dispatch", {"scatter"}},
                                                             {"attention_out", {"attn_a2a"}},
@@ -120,6 +130,28 @@ TEST_F(RecomputeTest, ClassesAreApart) {
     for (const std::string& name : dropped) expected.erase(name);
     EXPECT_EQ(kept_names(layer), expected) << element;
   }
+}
+
+// Tensor ranks keep the tokens that they gathered: nothing needs the first norm again, whose statistics stay.
+TEST_F(RecomputeTest, NormsDoNotRunAgainForTheirStatistics) {
+  lower_with({{"attention", "tp"}, {"recompute", "norm"}});
+  EXPECT_EQ(rebuilt(), (std::vector<std::string>{"ln2"}));
+  EXPECT_EQ(kept_names(layer).count("ln1_stats"), 1u);
+  EXPECT_EQ(kept_names(layer).count("ln1_out"), 0u);
+  EXPECT_EQ(kept_names(layer).count("ln2_stats"), 0u);
+}
+
+// What runs again is marked so, down to the parts of fused operators.
+TEST_F(RecomputeTest, PartsOfWhatRunsAgainRunAgain) {
+  lower_with({{"recompute", "full"}, {"overlap", "intra"}});
+  int parts = 0;
+  for (const Operator& op : layer.backward) {
+    for (const Operator& part : op.parts) {
+      EXPECT_EQ(part.pass, op.pass) << part.name;
+      if (part.pass == Pass::kRecompute) ++parts;
+    }
+  }
+  EXPECT_GT(parts, 0);
 }
 
 // DeepSeek-V3: queries, keys and values of 128 heads, 192 + 192 + 128 wide, come back from streams of 1536 + 512 + 64.

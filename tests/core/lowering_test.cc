@@ -73,7 +73,8 @@ TEST_P(EveryModel, BackwardSendsWhatForwardSends) {
 }
 
 // Splitting parameters loses none: attention ranks hold matrices whole (or, by tensor parallelism, each 1/n of them),
-// norms and the router whole; ep * etp ranks share the experts' matrices, and the ep ranks their biases.
+// norms and the router whole; ep * etp ranks share the experts' matrices, and the ep ranks their biases. What tensor
+// ranks hold whole, each for the tokens of its shard, is shared.
 TEST_P(EveryModel, ParametersAddUp) {
   for_each_layer([&](const Plan& plan, const LayerKind& kind, int kind_idx) {
     const Module layer = lower_layer(model, plan, kind_idx, {});
@@ -88,8 +89,9 @@ TEST_P(EveryModel, ParametersAddUp) {
                : 0;
     const double cut = static_cast<double>(count.attention_matrices + count.dense_matrices) - whole;
     const auto vectors = static_cast<double>(count.attention_vectors + count.norm_vectors + count.feed_forward_vectors);
-    EXPECT_DOUBLE_EQ(layer.parameters.dense,
-                     cut / split + whole + static_cast<double>(count.router_matrices) + vectors);
+    const double alike = whole + static_cast<double>(count.router_matrices) + vectors;
+    EXPECT_DOUBLE_EQ(layer.parameters.dense, cut / split + alike);
+    EXPECT_DOUBLE_EQ(layer.parameters.shared, split > 1 ? alike : 0);
     const double expert =
         static_cast<double>(count.experts * count.expert_matrices) / static_cast<double>(plan.expert_ranks());
     const double expert_vectors =
@@ -211,18 +213,19 @@ TEST(Head, ChunkedLossDoesTheSameWork) {
   EXPECT_EQ(find_operator(chunked.backward, "head").compute.kernels, 4);  // of 2048 tokens
 }
 
-// Full: bf16 logits of 8192 tokens are kept, and stand beside fp32 ones for a while. Chunked: 2048 tokens at a time,
-// bf16 logits, their gradient or the fp32 ones, and never kept.
+// Full: bf16 logits of 8192 tokens are kept with their maximum, sum and target, and stand beside fp32 ones for a while.
+// Chunked: 2048 tokens at a time, bf16 logits, their gradient or the fp32 ones, and never kept. The norm keeps its
+// input, its result, and one number of each token.
 TEST(Head, LogitsInMemory) {
   const Model mixtral = find_model("mixtral-8x7b");
   const double logits = 8192.0 * 32000, hidden = 8192.0 * 4096 * 2;
   const Module full = lower_head(mixtral, plan_with({{"loss", "full"}}), {});
-  EXPECT_EQ(kept_names(full), (std::set<std::string>{"hidden", "final_norm", "logits"}));
-  EXPECT_DOUBLE_EQ(full.kept.count, 2 * hidden + 2 * logits);
-  EXPECT_DOUBLE_EQ(full.forward_peak.count, 4 * logits + 8192 * 4);  // and the loss of each token
+  EXPECT_EQ(kept_names(full), (std::set<std::string>{"hidden", "final_norm", "final_norm_stats", "logits", "loss"}));
+  EXPECT_DOUBLE_EQ(full.kept.count, 2 * hidden + 8192 * 4 + 2 * logits + 8192 * 3 * 4);
+  EXPECT_DOUBLE_EQ(full.forward_peak.count, 4 * logits);
   const Module chunked = lower_head(mixtral, plan_with({{"loss", "chunked"}}), {});
-  EXPECT_EQ(kept_names(chunked), (std::set<std::string>{"hidden", "final_norm"}));
-  EXPECT_DOUBLE_EQ(chunked.backward_peak.count, (2 + 4) * logits / 4 + 2048 * 4);
+  EXPECT_EQ(kept_names(chunked), (std::set<std::string>{"hidden", "final_norm", "final_norm_stats"}));
+  EXPECT_DOUBLE_EQ(chunked.backward_peak.count, (2 + 4) * logits / 4 + 2048 * 3 * 4);
 }
 
 // 32000 tokens of vocabulary on 8 tensor ranks: 4000 each, padded to 4096, the next multiple of 128. Ulysses ranks hold

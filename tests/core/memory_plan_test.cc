@@ -121,7 +121,8 @@ TEST(Activations, PartedBackwardsHoldWhatWeightGradientsRead) {
 
 // DualPipe's stage 0 of 2 holds both halves of the model: parameters of all modules, and the head's activations.
 TEST(Activations, DualPipeHoldsTwoStages) {
-  const Sample sample({{1, 0}, {1, 0}});
+  Sample sample({{1, 0}, {1, 0}});
+  sample.modules[0].passed = {1e6};
   Plan plan = pipeline_plan(2, 1, 8);
   const StageMemory first = sample.stage(plan, 0), second = sample.stage(plan, 1);
   plan.schedule = PipelineSchedule::kDualPipe;
@@ -132,8 +133,8 @@ TEST(Activations, DualPipeHoldsTwoStages) {
   // Optimizer states are shared with the stage that holds the copies.
   EXPECT_DOUBLE_EQ(both[MemoryRow::kOptimizer].count,
                    (first[MemoryRow::kOptimizer].count + second[MemoryRow::kOptimizer].count) / 2);
-  // Merged slots need a forward's and a backward's workspace.
-  EXPECT_DOUBLE_EQ(both[MemoryRow::kWorkspace].count, 5e6 + 9e6);
+  // Merged slots need a forward's and a backward's workspace; a hidden state leaves, a gradient comes and one leaves.
+  EXPECT_DOUBLE_EQ(both[MemoryRow::kWorkspace].count, 5e6 + 9e6 + 3e6);
 }
 
 // One stage of one layer of 1e6 dense and 8e6 expert parameters (and 6e6 of embedding and head), on 16 GPUs with EP4:
@@ -153,7 +154,11 @@ class States : public testing::Test {
     EXPECT_DOUBLE_EQ(memory[MemoryRow::kOptimizer].count, optimizer);
     EXPECT_DOUBLE_EQ(memory.states().count, weights + gradients + optimizer);
   }
-  const Sample sample{{{1, 0}}};
+  const Sample sample = [] {
+    Sample made{{{1, 0}}};
+    made.modules[0].passed = made.modules[2].passed = made.modules[3].passed = {1e6};
+    return made;
+  }();
 };
 
 // bf16 weight 2, fp32 gradient 4, fp32 master weight and two moments 12: 18 bytes a parameter.
@@ -208,12 +213,13 @@ TEST_F(States, GatheredModules) {
   EXPECT_DOUBLE_EQ(with({{"zero", "3"}, {"ep", "16"}})[MemoryRow::kGathered].count, 2 * 6 * 3e6);
 }
 
-// Workspace: the layers' worst transient, 9 MB. The head's 12 MB beyond it are the logits' row.
+// Workspace: the layers' worst transient, 9 MB, and the gradients that a module reads and writes, 1 MB each. The head's
+// 12 MB beyond the former are the logits' row.
 TEST_F(States, WorkspaceAndLogits) {
   const StageMemory memory = with({});
-  EXPECT_EQ(memory[MemoryRow::kWorkspace].count, 9e6);
+  EXPECT_EQ(memory[MemoryRow::kWorkspace].count, 9e6 + 2e6);
   EXPECT_EQ(memory[MemoryRow::kLogits].count, 3e6);
-  EXPECT_DOUBLE_EQ(memory[MemoryRow::kSlack].count, 0.03 * (42e6 + 9e6 + 3e6));
+  EXPECT_DOUBLE_EQ(memory[MemoryRow::kSlack].count, 0.03 * (42e6 + 11e6 + 3e6));
   EXPECT_EQ(memory[MemoryRow::kReserved], sample.cluster.reserved_memory);
 }
 
@@ -273,6 +279,9 @@ TEST(MemoryReport, OfAProgram) {
   EXPECT_DOUBLE_EQ(report.stages[7][MemoryRow::kActivations].count, 30 * 2 * layer.kept.count);
   EXPECT_DOUBLE_EQ(report.stages[7][MemoryRow::kWeights].count,
                    2 * 4 * (layer.parameters.dense + layer.parameters.expert));
+  // Between modules pass two hidden states of 1024 tokens, 4096 wide, in bf16.
+  EXPECT_DOUBLE_EQ(report.stages[7][MemoryRow::kWorkspace].count,
+                   std::max(layer.forward_peak, layer.backward_peak).count + 2 * 1024 * 4096 * 2.0);
   EXPECT_EQ(report.usable, cluster.gpu.memory);
   EXPECT_EQ(report.fits(), report.worst().total() <= cluster.gpu.memory);
 }
