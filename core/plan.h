@@ -70,7 +70,7 @@ inline constexpr std::int64_t kLossChunkTokens = 2048;
 // costs its operator again.
 enum class Recompute : std::uint32_t {
   kNothing = 0,
-  kNorm = 1u << 0,          // ln1_out, ln2_out
+  kNorm = 1u << 0,          // ln1_out, ln2_out; qkv_rope of normed queries and keys
   kActivation = 1u << 1,    // fc2_in: SwiGLU (and the gate weight) again
   kDispatch = 1u << 2,      // ffn_in: permutation and the token exchange again
   kAttentionOut = 1u << 3,  // attn_a2a / gathered inputs: the attention exchanges again

@@ -107,11 +107,13 @@ TensorId AttentionLowering::forward(TensorId normed) {
   return context_.scatter_tokens("attn_rs", partial, context_.hidden);
 }
 
-// Norms of queries and keys, and RoPE: their backward needs what was normed. Latent attention puts its heads together
-// here, each of a part of its own and of the rotary key that all share.
+// Norms of queries and keys, and RoPE. The norms' backward needs what they normed; from that a recompute set with norms
+// makes their result again, so that one of the two is kept. Latent attention puts its heads together here, each of a
+// part of its own and of the rotary key that all share.
 void AttentionLowering::rotate(std::vector<TensorId> projected) {
-  qkv_ = builder_.tensor("qkv_rope", builder_.elements(rows_ * qkv_width_),
-                         Recompute::kAttention | Recompute::kUpProjection);
+  Recompute rebuilt_by = Recompute::kAttention | Recompute::kUpProjection;
+  if (attention_.query_key_norm) rebuilt_by = rebuilt_by | Recompute::kNorm;
+  qkv_ = builder_.tensor("qkv_rope", builder_.elements(rows_ * qkv_width_), rebuilt_by);
   std::vector<TensorId> written = {qkv_};
   if (attention_.query_key_norm) {
     projected_ = projected.front();

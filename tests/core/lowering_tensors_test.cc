@@ -141,6 +141,21 @@ TEST(AttentionTensors, NormsOfQueriesAndKeysKeepWhatTheyNorm) {
   EXPECT_FALSE(kept_names(plain).contains("qkv"));
 }
 
+// A recompute set with norms keeps one of what is normed and the norms' result, unless that has gone through Ulysses'
+// exchange, which no norm brings back.
+TEST(AttentionTensors, NormedQueriesAndKeysAreRebuilt) {
+  const Model qwen = find_model("qwen3-30b-a3b");
+  for (const auto& [attention, kept, gone] :
+       {std::tuple{"tp", "qkv", "qkv_rope"}, {"cp", "qkv", "qkv_rope"}, {"sp", "qkv_a2a", "qkv_rope"}}) {
+    const Plan plan = plan_with({{"attention", attention}, {"attention_degree", "4"}, {"recompute", "norm"}});
+    const Module layer = lower_last_layer(qwen, plan);
+    EXPECT_TRUE(kept_names(layer).contains(kept) && kept_names(layer).contains("qkv")) << attention;
+    EXPECT_FALSE(kept_names(layer).contains(gone)) << attention;
+    EXPECT_EQ(has_operator(layer.backward, "rope"), std::string(attention) != "sp") << attention;
+    DataFlow(layer).check();
+  }
+}
+
 // DeepSeek-V3 on 8 tensor ranks: 16 heads of 192 (128 and a rotary part of 64 that all share) and values of 128; 1024
 // tokens of a shard compressed to 1536 + 512 + 64, each of the first two normed.
 TEST(AttentionTensors, LatentAttention) {
