@@ -126,6 +126,9 @@ void add_router_handlers(HandlerTable& table);
 void add_expert_handlers(HandlerTable& table);
 void add_vocabulary_handlers(HandlerTable& table);
 
+// The loss alone, of the head whose input lies there; only one chunk of logits is ever there.
+void evaluate_head(const Call& call, std::byte* input);
+
 // How the operator of this name runs. An operator that nobody runs is a bug.
 Handler handler_of(const Operator& op);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 #include <chrono>
 #include <utility>
@@ -65,6 +66,35 @@ void StageRunner::run(const std::vector<MicroBatch>& batches) {
     }
   }
   mailbox_.finish();
+}
+
+void StageRunner::evaluate(const std::vector<MicroBatch>& batches) {
+  batches_ = &batches;
+  for (const Slot& slot : stage_.slots) {
+    if (!slot.runs_forward()) continue;
+    forward(slot);
+    if (shape_.virtual_stage(stage_idx_, slot.chunk) + 1 == shape_.virtual_stages() &&
+        program_.plan.loss == LossKind::kChunked)
+      evaluate_loss(slot.chunk, slot.micro_batch);
+    activations_.end({slot.chunk, slot.micro_batch});
+    routing_.erase({slot.chunk, slot.micro_batch});
+  }
+  mailbox_.finish();
+}
+
+// In chunks the head's products and the loss are part of backward.
+void StageRunner::evaluate_loss(int chunk_idx, int micro_batch) {
+  const std::size_t position = chunk(chunk_idx).modules.size() - 1;
+  const Module& head = module(chunk_idx, position);
+  const auto op = std::find_if(head.backward.begin(), head.backward.end(),
+                               [](const Operator& candidate) { return std::string_view(candidate.name) == "head"; });
+  assert(op != head.backward.end());
+  const std::vector<std::byte*> places = activations_.places({chunk_idx, micro_batch}, position, PassPart::kForward);
+  const std::size_t idx = module_idx(chunk_idx, position);
+  rank_.store.begin_use(idx);
+  evaluate_head(call_of({chunk_idx, micro_batch, PassPart::kForward}, position, places),
+                places[static_cast<std::size_t>(op->reads.front())]);
+  rank_.store.end_use(idx);
 }
 
 void StageRunner::forward(const Slot& slot) {
@@ -131,6 +161,18 @@ void StageRunner::backward(int chunk_idx, int micro_batch, PassPart part) {
                   activations_.between(incoming));
 }
 
+// Around whichever operator runs.
+Call StageRunner::call_of(const Pass& pass, std::size_t position, const std::vector<std::byte*>& places) {
+  static const Operator kNone;
+  return {.op = kNone,
+          .module = module(pass.chunk, position),
+          .module_idx = module_idx(pass.chunk, position),
+          .places = places,
+          .batch = (*batches_)[static_cast<std::size_t>(pass.micro_batch)],
+          .routing = routing_.at({pass.chunk, pass.micro_batch})[position],
+          .rank = rank_};
+}
+
 void StageRunner::run_module(const Pass& pass, std::size_t position, const std::vector<Operator>& operators,
                              std::vector<std::byte*> places) {
   const std::size_t idx = module_idx(pass.chunk, position);
@@ -139,14 +181,7 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
   position_.micro_batch = pass.micro_batch;
   rank_.store.begin_use(idx);
   if (pass.part != PassPart::kForward) rank_.store.begin_gradients(idx);
-  static const Operator kNone;
-  const Call call{.op = kNone,
-                  .module = module(pass.chunk, position),
-                  .module_idx = idx,
-                  .places = places,
-                  .batch = (*batches_)[static_cast<std::size_t>(pass.micro_batch)],
-                  .routing = routing_.at({pass.chunk, pass.micro_batch})[position],
-                  .rank = rank_};
+  const Call call = call_of(pass, position, places);
   std::vector<BufferPool::Buffer> stashes;
   for (const Operator& op : operators) run_operator(op, call, places, stashes);
   if (pass.part != PassPart::kForward) rank_.store.end_gradients(idx);

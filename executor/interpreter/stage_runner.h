@@ -46,6 +46,9 @@ class StageRunner {
   // rank's. Collective over all ranks.
   void run(const std::vector<MicroBatch>& batches);
 
+  // Forward passes alone: the loss is added to the rank's sums.
+  void evaluate(const std::vector<MicroBatch>& batches);
+
   void observe(OperatorObserver observer) { observer_ = std::move(observer); }
   // Room for all tensors.
   std::int64_t arena_bytes() const { return activations_.arena_bytes(); }
@@ -56,7 +59,9 @@ class StageRunner {
     PassPart part = PassPart::kForward;
   };
   void forward(const Slot& slot);
+  void evaluate_loss(int chunk, int micro_batch);
   void backward(int chunk, int micro_batch, PassPart part);
+  Call call_of(const Pass& pass, std::size_t position, const std::vector<std::byte*>& places);
   void run_module(const Pass& pass, std::size_t position, const std::vector<Operator>& operators,
                   std::vector<std::byte*> places);
   void run_operator(const Operator& op, const Call& around, std::vector<std::byte*>& places,

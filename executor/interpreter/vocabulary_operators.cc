@@ -184,6 +184,17 @@ void head_weight_gradient(const Call& call) {
 
 }  // namespace
 
+void evaluate_head(const Call& call, std::byte* data) {
+  const View weight = call.weight(Part::kHead), input = head_input(call, data);
+  const std::int64_t most = std::min(input.rows, kLossChunkTokens);
+  for (std::int64_t first = 0; first < input.rows; first += most) {
+    const Chunk chunk{first, std::min(most, input.rows - first)};
+    const Scratch logits(call, chunk.rows, weight.rows), buffer(call, 3, chunk.rows);
+    if (weight.rows > 0) linear(call, part_of(input, chunk), weight, logits.view());
+    loss_of(call, logits.view(), chunk, statistics_in(static_cast<std::byte*>(buffer.view().data), chunk.rows));
+  }
+}
+
 void add_vocabulary_handlers(HandlerTable& table) {
   table["embedding"] = embed;
   table["w_embedding"] = embed_backward;

@@ -61,7 +61,8 @@ Program executable_program(const Model& model, const Cluster& cluster, const Pla
 }
 
 Trainer::Trainer(const Model& model, const ModelNumerics& numerics, const Cluster& cluster, const Plan& plan, int rank,
-                 Backend& backend, Communicators communicators, const LossCoefficients& coefficients)
+                 Backend& backend, Communicators communicators, const LossCoefficients& coefficients,
+                 Position& position)
     : model_(model),
       plan_((check_precision(plan, backend), check_model(model), plan)),
       place_(place_of(plan, rank)),
@@ -88,7 +89,7 @@ Trainer::Trainer(const Model& model, const ModelNumerics& numerics, const Cluste
                        .z = coefficients.z},
             .row_capacity = geometry_.shard_tokens * plan.expert_ranks() * most_copies(model, plan),
             .sums = {}},
-      runner_(rank_, program_, place_.stage, position_) {
+      runner_(rank_, program_, place_.stage, position) {
   const auto rows = static_cast<std::size_t>(geometry_.dense_rows);
   const auto numbers = [&] {
     return View{backend.allocate(rows * sizeof(std::int32_t)), 1, geometry_.dense_rows, Element::kInt32};
@@ -137,6 +138,16 @@ StepResult Trainer::accumulate(std::span<const std::int32_t> tokens, std::span<c
   result.z = sums[2];
   result.expert_load = load;
   return result;
+}
+
+double Trainer::evaluate(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets) {
+  const StepSums kept = std::exchange(rank_.sums, {});
+  rank_.sums.expert_counts.resize(store_.modules().size());
+  runner_.evaluate(upload(tokens, targets));
+  auto loss = static_cast<float>(rank_.sums.loss);
+  communicators_(GroupKind::kWorld).all_reduce(&loss, 1, Reduction::kSum);
+  rank_.sums = kept;
+  return loss / rank_.losses.tokens;
 }
 
 // Counts become those of all tokens of the batch. Returns the load of this stage's busiest expert.

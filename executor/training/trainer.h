@@ -38,21 +38,23 @@ class Trainer {
  public:
   using Communicators = std::function<Communicator&(GroupKind)>;
 
-  // All references outlive it. Parameters are zero until somebody fills the store. REQUIRES a valid plan of plan.gpus
-  // ranks. A UserError for what the executor does not do: precisions that the backend has not, prediction layers.
+  // All references outlive it. position: kept up to date with what the rank is at. Parameters are zero until somebody
+  // fills the store. REQUIRES a valid plan of plan.gpus ranks. A UserError for what the executor does not do:
+  // precisions that the backend has not, prediction layers.
   Trainer(const Model& model, const ModelNumerics& numerics, const Cluster& cluster, const Plan& plan, int rank,
-          Backend& backend, Communicators communicators, const LossCoefficients& coefficients);
+          Backend& backend, Communicators communicators, const LossCoefficients& coefficients, Position& position);
 
   // Forward and backward of a whole batch: gradients are complete and summed over all ranks when it returns.
   // tokens, targets: this data rank's sequences, [global_batch / dp, seq_len]. A target below 0 is padding.
   // Collective over all ranks, as update() is.
   StepResult accumulate(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets);
+  // Mean cross-entropy of a whole batch of sequences that nothing is learned from; shapes as above, and collective.
+  double evaluate(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets);
   // One step of AdamW; gradients are zero again. bias_rate: of the router biases that balance experts; 0: they stay.
   void update(const UpdateSettings& settings, double bias_rate);
 
   ParameterStore& store() { return store_; }
   StageRunner& runner() { return runner_; }
-  const Position& position() const { return position_; }
   const MeshPlace& place() const { return place_; }
 
  private:
@@ -70,7 +72,6 @@ class Trainer {
   BufferPool pool_;
   Wire wire_;
   RankContext rank_;
-  Position position_;
   StageRunner runner_;
   std::vector<MicroBatch> batches_;  // memory of one step's tokens
 };

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/plan.h"
-#include "core/plan_names.h"
 #include "tests/executor/tiny_training.h"
 
 namespace msmoe::executor {
@@ -50,15 +50,45 @@ inline Plan draw_plan(const TinyModel& tiny, std::mt19937& random) {
   return plan;
 }
 
-// `count` different plans that are valid for the model, the same in every run.
+// What a drawing is likely to miss. Each model gets a plan with each, where it can have one.
+inline std::vector<std::function<bool(const Plan&)>> rare_features() {
+  const auto degree = [](const Plan& plan, AttentionParallelism kind, std::int64_t at_least) {
+    return plan.attention == kind && plan.attention_degree >= at_least;
+  };
+  return {
+      [degree](const Plan& p) { return degree(p, AttentionParallelism::kSequence, 4); },  // more ranks than KV heads
+      [degree](const Plan& p) { return degree(p, AttentionParallelism::kTensor, 4); },    // likewise
+      [degree](const Plan& p) { return degree(p, AttentionParallelism::kSequence, 2) && p.context_degree > 1; },
+      [degree](const Plan& p) { return degree(p, AttentionParallelism::kTensor, 2) && p.context_degree > 1; },
+      [](const Plan& p) { return p.schedule == PipelineSchedule::kDualPipe; },
+      [](const Plan& p) { return p.schedule == PipelineSchedule::kDualPipe && p.ep > 1; },
+      [](const Plan& p) { return p.schedule == PipelineSchedule::kZbV && p.pp == 2; },
+      [](const Plan& p) { return p.schedule == PipelineSchedule::kZbH1 && p.pp == 4; },
+      [](const Plan& p) { return p.schedule == PipelineSchedule::kInterleaved && p.zero == 3; },
+      [degree](const Plan& p) {  // shared experts within the routed ones' exchange
+        return degree(p, AttentionParallelism::kTensor, 2) && p.dispatch == Dispatch::kAllGather &&
+               p.expert_ranks() == p.attention_degree;
+      },
+      [](const Plan& p) { return p.dispatch != Dispatch::kAllGather && p.ep > 1 && p.etp > 1; },
+      [](const Plan& p) { return p.dispatch == Dispatch::kAllGather && p.ep > 1 && p.etp > 1; },
+  };
+}
+
+// `count` different plans that are valid for the model, the same in every run: first the rare ones.
 inline std::vector<Plan> draw_plans(const TinyModel& tiny, std::uint32_t seed, std::size_t count) {
   std::mt19937 random(seed);
   std::vector<Plan> plans;
   std::set<std::string> known;
-  while (plans.size() < count) {
-    const Plan plan = draw_plan(tiny, random);
-    if (can_run(tiny, plan) && known.insert(plan_to_json(plan)).second) plans.push_back(plan);
-  }
+  const auto draw = [&](const std::function<bool(const Plan&)>& wanted) {
+    for (int attempt = 0; attempt < 20000 && plans.size() < count; ++attempt) {
+      const Plan plan = draw_plan(tiny, random);
+      if (!wanted(plan) || !can_run(tiny, plan) || !known.insert(plan_to_json(plan)).second) continue;
+      plans.push_back(plan);
+      return;
+    }
+  };
+  for (const auto& feature : rare_features()) draw(feature);
+  while (plans.size() < count) draw([](const Plan&) { return true; });
   return plans;
 }
 

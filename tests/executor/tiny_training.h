@@ -81,7 +81,8 @@ struct TinyRank {
   TinyRank(const TinyModel& tiny, const Plan& given, int rank, Trainer::Communicators communicators,
            const LossCoefficients& coefficients = {})
       : plan(given),
-        trainer(tiny.model, tiny.numerics, tiny.cluster, plan, rank, backend, std::move(communicators), coefficients) {
+        trainer(tiny.model, tiny.numerics, tiny.cluster, plan, rank, backend, std::move(communicators), coefficients,
+                position) {
     load_weights(trainer.store(), tiny.model, tiny.weights, tiny.rotary_order());
   }
   // Of this data rank.
@@ -97,6 +98,7 @@ struct TinyRank {
 
   Plan plan;
   CpuBackend backend;
+  Position position;
   Trainer trainer;
 };
 
