@@ -51,8 +51,8 @@ std::string to_json(const Manifest& manifest) {
   return json.dump(1) + "\n";
 }
 
-Manifest read_manifest(const std::string& folder) {
-  const JsonDocument document = read_json_file(fs::path(folder) / kManifestFile);
+Manifest read_manifest(const std::string& folder, const std::string& name) {
+  const JsonDocument document = read_json_file(fs::path(folder) / name);
   JsonObject root = document.root();
   const std::string format = root.text("format");
   if (format != kFormat)

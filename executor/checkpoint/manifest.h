@@ -24,7 +24,7 @@ struct Manifest {
 
 std::string to_json(const Manifest& manifest);
 // The manifest in this folder. A UserError where it is missing, or is none.
-Manifest read_manifest(const std::string& folder);
+Manifest read_manifest(const std::string& folder, const std::string& name = kManifestFile);
 // Compares every file with the manifest, sizes first, for they cost nothing. A UserError names the first that differs.
 void verify_files(const std::string& folder, const Manifest& manifest);
 

@@ -53,25 +53,24 @@ std::optional<std::pair<std::int64_t, std::int64_t>> two_numbers(std::string_vie
 
 }  // namespace
 
-FileRecord save_state(const ParameterStore& store, const Model& model, const std::string& folder, int rank) {
+StateSnapshot::StateSnapshot(const ParameterStore& store, const Model& model) {
   const HfNames names(model);
-  std::vector<TensorInfo> tensors;
-  std::map<std::string, std::pair<const float*, std::size_t>> data_of;  // by tensor
+  store.backend().finish(Stream::kCompute);
   for (const StatePiece& piece : store.saved_pieces())
     for (const StateKind kind : kStateKinds) {
       if (piece.state(kind) == nullptr) continue;
       const std::string name = tensor_name(key_of(kind, names.name(piece.parameter->whole)), piece);
-      tensors.push_back({name, TensorType::kF32, {piece.end - piece.begin}});
-      data_of[name] = {piece.state(kind), static_cast<std::size_t>(piece.end - piece.begin)};
+      tensors_.push_back({name, TensorType::kF32, {piece.end - piece.begin}});
+      std::vector<float>& values = values_[name];
+      values.resize(static_cast<std::size_t>(piece.end - piece.begin));
+      store.backend().to_host(values.data(), piece.state(kind), values.size() * sizeof(float));
     }
-  store.backend().finish(Stream::kCompute);
-  std::vector<float> values;
-  return write_safetensors(fs::path(folder) / fmt::format("{}{}{}", kPrefix, rank, kSuffix), tensors, {},
+}
+
+FileRecord StateSnapshot::write(const std::string& folder, int rank) const {
+  return write_safetensors(fs::path(folder) / fmt::format("{}{}{}", kPrefix, rank, kSuffix), tensors_, {},
                            [&](const TensorInfo& tensor, const TensorSink& sink) {
-                             const auto& [data, size] = data_of.at(tensor.name);
-                             values.resize(size);
-                             store.backend().to_host(values.data(), data, size * sizeof(float));
-                             sink(std::as_bytes(std::span(values)));
+                             sink(std::as_bytes(std::span(values_.at(tensor.name))));
                            });
 }
 

@@ -26,8 +26,18 @@
 
 namespace msmoe::executor {
 
-// Writes what this rank has to save. Errors as write_safetensors.
-FileRecord save_state(const ParameterStore& store, const Model& model, const std::string& folder, int rank);
+// What a rank has to save, copied to host memory: training goes on while it is written.
+class StateSnapshot {
+ public:
+  StateSnapshot(const ParameterStore& store, const Model& model);
+
+  // The file of this rank; errors as write_safetensors.
+  FileRecord write(const std::string& folder, int rank) const;
+
+ private:
+  std::vector<TensorInfo> tensors_;
+  std::map<std::string, std::vector<float>> values_;  // by tensor
+};
 
 class StateFiles {
  public:

@@ -43,7 +43,7 @@ TEST(Assemble, FilesComeBackAsTheyWere) {
         const ModelReader files(before.path());
         run_job(each.model, each.plan, [&](int rank, ParameterStore& store, auto) {
           load_weights(store, each.model, files, order);
-          save_state(store, each.model, states.path(), rank);
+          StateSnapshot(store, each.model).write(states.path(), rank);
         });
         const ModelFormat format{.type = type, .order = order, .largest_bytes = kLargest};
         EXPECT_EQ(assemble_model(StateFiles(states.path()), each.model, after.path(), format), records) << each.name;

@@ -40,9 +40,11 @@ using RankFunction = std::function<void(int rank, Rendezvous& rendezvous)>;
 }
 
 // What became of each rank: "" where `function` returned, no expectation failed and all left the rendezvous together;
-// what was thrown; "ended by signal 9"; "still running after 60 s", and killed.
-inline std::vector<std::string> outcomes_of_ranks(int num_ranks, const RankFunction& function,
-                                                  std::chrono::seconds timeout = std::chrono::seconds(60)) {
+// what was thrown; "ended by signal 9"; "still running after 60 s", and killed. meanwhile: done by the test while the
+// ranks run.
+inline std::vector<std::string> outcomes_of_ranks(
+    int num_ranks, const RankFunction& function, std::chrono::seconds timeout = std::chrono::seconds(60),
+    const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
   Descriptor listener = listen_on("127.0.0.1", 0);
   RendezvousOptions options{.num_ranks = num_ranks, .port = port_of(listener.value()), .job = "a test"};
   std::vector<pid_t> processes;
@@ -61,6 +63,7 @@ inline std::vector<std::string> outcomes_of_ranks(int num_ranks, const RankFunct
     processes.push_back(process);
   }
   listener.close();
+  if (meanwhile) meanwhile(processes);
 
   const Deadline deadline = std::chrono::steady_clock::now() + timeout;
   std::vector<std::string> outcomes;

@@ -26,7 +26,7 @@ void save(const Model& model, const Plan& plan, const std::string& folder) {
         for_each_element(*piece.parameter, piece.begin, piece.end, [&](std::int64_t idx, std::int64_t at) {
           if (piece.state(kind) != nullptr) piece.state(kind)[at] = value_of(kind, piece.parameter->whole, idx);
         });
-    save_state(store, model, folder, rank);
+    StateSnapshot(store, model).write(folder, rank);
   });
 }
 
@@ -71,6 +71,19 @@ TEST(StateFiles, AllRanksTogetherSaveEveryElementOnce) {
         if (!parameter.is_counted()) biases += parameter.elements();
       EXPECT_EQ(bytes, 4 * (3 * count_parameters(model).total + biases)) << name;
     }
+}
+
+// A snapshot is a copy: what training does to the store afterwards is not in it.
+TEST(StateFiles, ASnapshotStaysAsItWas) {
+  const auto [name, model, plan] = plans_of_every_kind()[0];
+  const ScratchFolder before, after;
+  run_job(model, plan, [&, &model = model](int rank, ParameterStore& store, auto) {
+    const StateSnapshot snapshot(store, model);
+    snapshot.write(before.path(), rank);
+    for (const StatePiece& piece : store.held_pieces()) piece.state(StateKind::kMaster)[0] += 1;
+    snapshot.write(after.path(), rank);
+  });
+  EXPECT_EQ(read_bytes(after / "optimizer-0.safetensors"), read_bytes(before / "optimizer-0.safetensors"));
 }
 
 TEST(StateFiles, EveryPlanRestoresWhatEveryOtherSaved) {
