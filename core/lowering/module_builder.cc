@@ -187,6 +187,10 @@ void ModuleBuilder::need(TensorId id) {
     return;
   }
   Operator again = producers_[static_cast<std::size_t>(producer)];
+  // What it wrote beside and backward has kept is there to read: nobody has to wait until it is written again.
+  const auto is_kept = [&](TensorId written) { return module_.tensors[static_cast<std::size_t>(written)].kept; };
+  std::copy_if(again.writes.begin(), again.writes.end(), std::back_inserter(again.reads), is_kept);
+  std::erase_if(again.writes, is_kept);
   for (const TensorId written : again.writes) rebuilt_[static_cast<std::size_t>(written)] = true;
   for (const TensorId read : again.reads) need(read);
   again.pass = Pass::kRecompute;

@@ -27,6 +27,7 @@ class DataFlow {
     for (std::size_t id = 0; id < module_.tensors.size(); ++id) {
       if (module_.tensors[id].kept) {
         EXPECT_TRUE(read_by(module_.backward, static_cast<std::int16_t>(id))) << module_.tensors[id].name;
+        EXPECT_FALSE(written_by(module_.backward, static_cast<std::int16_t>(id))) << module_.tensors[id].name;
       }
     }
     check_what_passes();

@@ -88,6 +88,27 @@ TEST_F(RecomputeTest, SelectiveSendsAgain) {
   EXPECT_LT(std::find(names.begin(), names.end(), "d_fc2"), std::find(names.begin(), names.end(), "scatter"));
 }
 
+// What the exchange learned of its rows is kept: it reads that when it runs again, and nobody waits for it but those
+// who need its tokens. Where exchanges are fused, the gradients' exchange is beside it.
+TEST_F(RecomputeTest, ExchangesDoNotLearnAgain) {
+  for (const char* overlap : {"none", "inter", "intra"}) {
+    lower_with({{"recompute", "selective"}, {"overlap", overlap}});
+    const auto names = [&](const std::vector<std::int16_t>& ids) {
+      std::vector<std::string> found;
+      for (const std::int16_t id : ids) found.emplace_back(layer.tensors[static_cast<std::size_t>(id)].name);
+      return found;
+    };
+    const Operator& again = find_operator(layer.backward, "dispatch");
+    EXPECT_EQ(names(again.reads), (std::vector<std::string>{"ln2_out", "routes", "arrivals"}));
+    EXPECT_EQ(names(again.writes), (std::vector<std::string>{"dispatch"}));
+    const auto dispatch_idx = static_cast<std::int16_t>(&again - layer.backward.data());
+    for (const Operator& op : layer.backward) {
+      const bool waits = std::find(op.waits.begin(), op.waits.end(), dispatch_idx) != op.waits.end();
+      EXPECT_EQ(waits, op.name == std::string("scatter")) << op.name;
+    }
+  }
+}
+
 // Nothing rebuilt: norms' outputs (2), attention's result after its exchange (1), k rows of expert input and k f of
 // SwiGLU's output join the 25.5 units, and SwiGLU's output of the shared expert. (The paper's total is larger: it
 // counts every row of its table, among them tensors that backward does not read.)
