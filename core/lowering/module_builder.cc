@@ -215,7 +215,7 @@ void ModuleBuilder::prefetch(TensorId id) {
 void ModuleBuilder::replay_forward() {
   assert(backward_);
   for (const Operator& op : module_.forward) {
-    if (op.pass == Pass::kSync) continue;
+    if (op.pass == Pass::kSync || rebuilt_[static_cast<std::size_t>(op.writes.front())]) continue;
     for (const TensorId written : op.writes) rebuilt_[static_cast<std::size_t>(written)] = true;
     Operator& again = module_.backward.emplace_back(op);
     again.pass = Pass::kRecompute;

@@ -43,7 +43,8 @@ class ModuleBuilder {
   bool in_backward() const { return backward_; }
   void need(TensorId id);
   void prefetch(TensorId id);
-  // The whole forward pass again, exchanges and all, as trainers do that checkpoint a layer.
+  // The whole forward pass again, exchanges and all, as trainers do that checkpoint a layer; but for what backward has
+  // already (a prediction layer's head comes before).
   void replay_forward();
 
   // While one lives, what is emitted is one fused operator, if wanted.

@@ -277,6 +277,18 @@ TEST(PredictLayer, IsALayerAProjectionAndTheHead) {
   }
 }
 
+// The head's gradients come first, from what it kept; then projection and layer run again, and the head does not.
+TEST(PredictLayer, FullRecomputationLeavesTheHeadAlone) {
+  const Model v3 = find_model("deepseek-v3");
+  for (const char* loss : {"full", "chunked"}) {
+    const Plan plan = plan_with({{"ep", "8"}, {"loss", loss}, {"recompute", "full"}});
+    const Module predict = lower_predict_layer(v3, plan, {});
+    DataFlow(predict).check();
+    EXPECT_DOUBLE_EQ(flops_of(predict.backward, of_pass(Pass::kRecompute)),
+                     flops_of(lower_layer(v3, plan, v3.predict_kind, {}).forward) + 2.0 * 8192 * (2 * 7168) * 7168);
+  }
+}
+
 // ZeRO-3 gathers a layer's parameters before each pass over it and sends its gradients after; ZeRO-2 only the latter.
 // Experts have replicas of their own.
 TEST(Module, ShardedParametersTravelBesideIt) {
