@@ -152,7 +152,7 @@ void rotate(const Call& call) {
   }
   const Heads in = outer_heads(call, call.read(0), s);
   const bool norms = s.attention.query_key_norm;
-  Row statistics(norms ? call.written(1) : nullptr, Element::kFp32);
+  Row statistics(norms ? call.beside() : nullptr, Element::kFp32);
   norm_and_rotate(call, s, Part::kQueryNorm, in.query, out.query, norms ? &statistics : nullptr);
   norm_and_rotate(call, s, Part::kKeyNorm, in.key, out.key, norms ? &statistics : nullptr);
   call.copy(out.value, in.value);
@@ -452,7 +452,7 @@ void latent_norm(const Call& call) {
   const Sizes s(call);
   const std::int64_t rows = s.g.shard_tokens;
   const Latent in = latent_in(call, call.read(0), rows, s), out = latent_in(call, call.written(0), rows, s);
-  Row statistics(call.written(1), Element::kFp32);
+  Row statistics(call.beside(), Element::kFp32);
   const auto norm = [&](Part part, const View& from, const View& to) {
     call.run(kernels::RmsNorm{.input = from,
                               .residual = {},

@@ -72,6 +72,8 @@ struct Call {
 
   std::byte* read(std::size_t which) const { return places[static_cast<std::size_t>(op.reads[which])]; }
   std::byte* written(std::size_t which) const { return places[static_cast<std::size_t>(op.writes[which])]; }
+  // What an operator writes beside its result; where it runs again and this was kept, it reads it last instead.
+  std::byte* beside() const { return op.writes.size() > 1 ? written(1) : read(op.reads.size() - 1); }
   bool is_backward() const { return op.pass == Pass::kBackwardInput || op.pass == Pass::kBackwardWeight; }
   kernels::ScaleBlocks scale_blocks() const {
     return is_backward() ? kernels::ScaleBlocks::kChannel : kernels::ScaleBlocks::kToken;

@@ -33,11 +33,9 @@ Routes own_routes(const Call& call, std::byte* data) {
   return routes_in(call, row, call.rank.geometry.shard_tokens);
 }
 
-// Forward operators write arrivals last; all others read them last.
-bool learns(const Call& call) { return !call.is_backward(); }
-Arrivals arrivals_of(const Call& call) {
-  return arrivals_in(call, learns(call) && call.op.writes.size() > 1 ? call.written(1) : call.read(2));
-}
+// Whoever learns what has arrived writes it down; all others read it.
+bool learns(const Call& call) { return call.op.writes.size() > 1; }
+Arrivals arrivals_of(const Call& call) { return arrivals_in(call, call.beside()); }
 
 // ---- What a rank learns of the rows that it gets
 
@@ -162,7 +160,7 @@ void learn_from_tensor_ranks(const Call& call, const Mixture& m, const Routes& r
 void copy_tokens(const Call& call) {
   const Mixture m(call);
   const Routes routes = own_routes(call, call.read(1));
-  if (learns(call) && !m.exchanges()) learn_own(call, m, routes, arrivals_of(call));
+  if (learns(call)) learn_own(call, m, routes, arrivals_of(call));
   call.run(kernels::GatherRows{.in = call.matrix(call.read(0), m.tokens, m.hidden),
                                .source_of = routes.copy_of,
                                .weights = {},
@@ -199,7 +197,7 @@ void sort_rows(const Call& call) {
   const Mixture m(call);
   const Arrivals arrivals = arrivals_of(call);
   if (m.gathers) {
-    if (learns(call) && !m.exchanges()) learn_gathered(call, m, own_routes(call, call.read(1)), arrivals);
+    if (learns(call)) learn_gathered(call, m, own_routes(call, call.read(1)), arrivals);
     call.run(kernels::GatherRows{.in = call.matrix(call.read(0), m.gathered_tokens, m.hidden),
                                  .source_of = first(arrivals.gathered.copy_of, call.routing.rows),
                                  .weights = {},

@@ -19,7 +19,7 @@ void norm(const Call& call, Part part) {
                             .weight = call.weight(part),
                             .out = call.matrix(call.written(0), g.shard_tokens, g.hidden),
                             .sum = {},
-                            .inverse_rms = {call.written(1), 1, g.shard_tokens, kernels::Element::kFp32},
+                            .inverse_rms = {call.beside(), 1, g.shard_tokens, kernels::Element::kFp32},
                             .epsilon = call.rank.numerics.norm_epsilon});
 }
 
