@@ -20,6 +20,7 @@
 #include "executor/telling/jsonl_metrics.h"
 #include "executor/telling/step_line.h"
 #include "executor/telling/tensorboard_events.h"
+#include "executor/training/checkpoints.h"
 #include "executor/training/trainer.h"
 
 namespace msmoe::executor {
@@ -56,8 +57,8 @@ class Others {
   }
 
   Communicator& of(GroupKind kind) { return communicators_ ? communicators_->of(kind) : *lone_; }
-  void barrier() {
-    if (rendezvous_) rendezvous_->barrier();
+  std::vector<std::string> exchange(const std::string& bytes) {
+    return rendezvous_ ? rendezvous_->exchange(bytes) : std::vector{bytes};
   }
   void leave() {
     if (rendezvous_) rendezvous_->leave();
@@ -121,25 +122,37 @@ class RankRun {
         trainer_(
             job.model, job.numerics, job.cluster, job.plan, place.rank, backend_,
             [this](GroupKind kind) -> Communicator& { return others_.of(kind); },
-            {.auxiliary = auxiliary_, .z = options_.z}, position_) {}
+            {.auxiliary = auxiliary_, .z = options_.z}, position_) {
+    if (options_.checkpoint_dir.empty()) return;
+    checkpoints_ = std::make_unique<Checkpoints>(
+        TrainedModel{.model = job.model, .numerics = job.numerics, .plan = job.plan, .rank = place.rank},
+        trainer_.store(), options_.checkpoint_dir,
+        [this](const std::string& bytes) { return others_.exchange(bytes); });
+  }
 
   int run() {
     std::signal(SIGTERM, want_stop);
-    fill_parameters();
-    Sampler sampler(*job_.data, sampling(0));
-    std::int64_t step = 0;
+    const TrainingState start = fill_parameters();
+    Sampler sampler(*job_.data, sampling(start.position));
+    std::int64_t step = start.step, saved = start.step;
     if (is_first_) telling_ = std::make_unique<Telling>(job_, step + 1);
     auto begin = std::chrono::steady_clock::now();
     bool stops = false;
     while (step < options_.steps && !stops) {
       ++step;
       stops = train(step, sampler, begin);
-      if (options_.validate_every > 0 && step % options_.validate_every == 0 && step < options_.steps) {
+      const bool is_last = stops || step == options_.steps;
+      if (is_due(options_.validate_every, step) && !is_last) {
         validate(step);
         begin = std::chrono::steady_clock::now();
       }
+      if (checkpoints_ && (is_last || is_due(options_.checkpoint_every, step)) && step > saved) {
+        warn(checkpoints_->save(state_of(step, sampler.position())));
+        saved = step;
+      }
     }
     if (!stops) validate(step);
+    if (checkpoints_) warn(checkpoints_->finish());
     others_.leave();
     return kExitDone;
   }
@@ -154,13 +167,51 @@ class RankRun {
             .position = position};
   }
 
-  void fill_parameters() {
+  static bool is_due(std::int64_t every, std::int64_t step) { return every > 0 && step % every == 0; }
+
+  void warn(const std::vector<std::string>& lines) const {
+    for (const std::string& line : lines) fmt::print(stderr, "msmoe-run: warning: {}\n", line);
+  }
+
+  TrainingState state_of(std::int64_t step, std::int64_t position) const {
+    return {.step = step,
+            .position = position,
+            .seed = options_.seed,
+            .data = options_.data,
+            .num_tokens = job_.data->num_tokens(),
+            .seq_len = job_.plan.seq_len,
+            .hyper_parameters = {.rate = options_.rate,
+                                 .min_rate = options_.min_rate,
+                                 .warmup = options_.warmup,
+                                 .steps = options_.steps,
+                                 .beta1 = options_.beta1,
+                                 .beta2 = options_.beta2,
+                                 .epsilon = options_.epsilon,
+                                 .decay = options_.decay,
+                                 .clip = options_.clip,
+                                 .auxiliary = auxiliary_,
+                                 .z = options_.z,
+                                 .bias_rate = options_.bias_rate}};
+  }
+
+  // Where the training stands then.
+  TrainingState fill_parameters() {
+    if (options_.resume) {
+      const ResumedTraining resumed = checkpoints_->load();
+      if (is_first_) {
+        warn(resumed.warnings);
+        warn(changes(resumed.state, state_of(0, 0)));
+        Telling::say(fmt::format("goes on from {}, step {}", resumed.folder, resumed.state.step));
+      }
+      return resumed.state;
+    }
     if (options_.from.empty()) {
       initialize(trainer_.store(), {.seed = options_.seed, .deviation = job_.numerics.initializer_range});
-      return;
+      return state_of(0, 0);
     }
     load_weights(trainer_.store(), job_.model, ModelReader(options_.from),
                  job_.numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves);
+    return state_of(0, 0);
   }
 
   struct Batch {
@@ -239,6 +290,7 @@ class RankRun {
   double auxiliary_;
   Trainer trainer_;
   std::unique_ptr<Telling> telling_;
+  std::unique_ptr<Checkpoints> checkpoints_;  // the last member: its thread ends before the others go
 };
 
 }  // namespace
