@@ -68,6 +68,7 @@ std::string describe_plan(const Plan& plan) {
     text += fmt::format(", {} dispatch", plan.dispatch == Dispatch::kAllToAll       ? "all-to-all"
                                          : plan.dispatch == Dispatch::kNodeAllToAll ? "node-wise all-to-all"
                                                                                     : "all-gather");
+  if (plan.capacity > 0) text += fmt::format(", capacity {}", plan.capacity);
   text += fmt::format(", ZeRO-{}", plan.zero);
   if (plan.optimizer_offload) text += " offloaded";
   text += fmt::format(", recompute {}", recompute_name(plan.recompute));

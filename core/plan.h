@@ -122,6 +122,8 @@ struct Plan {
   std::int64_t ep = 1;
   std::int64_t etp = 1;
   Dispatch dispatch = Dispatch::kAllToAll;
+  double capacity = 0;  // copies of tokens that an expert rank takes, over balance; the others, those with the smallest
+                        // gates, are dropped. 0: all are taken
 
   std::int64_t pp = 1;
   std::int64_t vpp = 1;  // model chunks per stage

@@ -53,6 +53,13 @@ PlanField switch_field(const char* name, bool Plan::*member, const char* help) {
           }};
 }
 
+bool set_capacity(Plan& plan, const std::string& value) {
+  const double capacity = parse_number(value, {"", "capacity"});
+  if (capacity < 0 || capacity > kLargestCapacity) return false;
+  plan.capacity = capacity;
+  return true;
+}
+
 PlanField bytes_field(const ByteChoices& choices, const char* help) {
   return {choices.name, help, allowed_bytes(choices),
           [&choices](const Plan& plan) { return fmt::format("{}", plan.*choices.member); },
@@ -147,6 +154,9 @@ std::vector<PlanField> make_fields() {
       integer_field(&Plan::etp, "tensor-parallel ranks of one expert"),
       choice_field("dispatch", kDispatchChoices, &Plan::dispatch,
                    "tokens to experts by all-to-all, or by all-gather and reduce-scatter"),
+      {"capacity", "copies of tokens that an expert rank takes, over balance, the others being dropped; 0: all",
+       fmt::format("0 to {}", kLargestCapacity), [](const Plan& plan) { return fmt::format("{}", plan.capacity); },
+       set_capacity},
       integer_field(&Plan::pp, "pipeline stages"),
       integer_field(&Plan::vpp, "model chunks a stage"),
       choice_field("schedule", kScheduleChoices, &Plan::schedule, "order of micro-batches through the stages"),

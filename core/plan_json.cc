@@ -56,6 +56,7 @@ void read_feed_forward(JsonObject object, Plan& plan) {
   read_integer(object, "ep", plan, &Plan::ep);
   read_integer(object, "etp", plan, &Plan::etp);
   read_choice(object, "dispatch", kDispatchChoices, plan.dispatch);
+  plan.capacity = object.number_or("capacity", plan.capacity, {0, kLargestCapacity});
   const FeedForwardParallelism actual = feed_forward_parallelism(plan);
   FeedForwardParallelism stated = actual;
   read_choice(object, "parallelism", kFeedForwardChoices, stated);
@@ -212,7 +213,8 @@ Json to_json(const Plan& plan) {
        {{"parallelism", choice_name(kFeedForwardChoices, feed_forward_parallelism(plan))},
         {"ep", plan.ep},
         {"etp", plan.etp},
-        {"dispatch", choice_name(kDispatchChoices, plan.dispatch)}}},
+        {"dispatch", choice_name(kDispatchChoices, plan.dispatch)},
+        {"capacity", number(plan.capacity)}}},
       {"pipeline",
        {{"pp", plan.pp},
         {"vpp", plan.vpp},

@@ -139,6 +139,7 @@ constexpr bool is_allowed(const ByteChoices& choices, double bytes) {
 std::string allowed_bytes(const ByteChoices& choices);  // "4, 2"
 
 inline constexpr int kLargestZero = 3;
+inline constexpr double kLargestCapacity = 1e6;
 inline constexpr double kLargestTimeScale = 1000;
 inline constexpr double kLargestRoutingSeconds = 1;
 

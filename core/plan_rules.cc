@@ -263,6 +263,8 @@ bool scale_in_range(const Software& software) {
          software.routing_seconds <= kLargestRoutingSeconds;
 }
 
+bool capacity_in_range(const Plan& plan) { return plan.capacity >= 0 && plan.capacity <= kLargestCapacity; }
+
 bool numbers_in_range(const Plan& plan) {
   for (const IntegerBounds& bounds : kIntegerBounds)
     if (plan.*bounds.member < bounds.min || plan.*bounds.member > bounds.max) return false;
@@ -270,7 +272,7 @@ bool numbers_in_range(const Plan& plan) {
     if (!is_allowed(choices, plan.*choices.member)) return false;
   for (const std::int64_t layers : plan.layout)
     if (layers < 0 || layers > kLargestDegree) return false;
-  return plan.zero >= 0 && plan.zero <= kLargestZero && scale_in_range(plan.software);
+  return plan.zero >= 0 && plan.zero <= kLargestZero && capacity_in_range(plan) && scale_in_range(plan.software);
 }
 
 std::vector<Violation> numbers_out_of_range(const Plan& plan) {
@@ -293,6 +295,9 @@ std::vector<Violation> numbers_out_of_range(const Plan& plan) {
     }
   if (plan.zero < 0 || plan.zero > kLargestZero)
     add("zero", fmt::format("zero={} is out of range; use 0 to {}", plan.zero, kLargestZero));
+  if (!capacity_in_range(plan))
+    add("capacity",
+        fmt::format("capacity={} is out of range; use 0 (dropless) to {}", plan.capacity, kLargestCapacity));
   if (!scale_in_range(plan.software))
     add("software",
         fmt::format(

@@ -165,6 +165,8 @@ std::vector<Field> model_fields() {
                        &Attention::chunked),
       attention_switch("output_gate", "a second half of the query projection gates the output (on, off)",
                        &Attention::output_gate),
+      attention_switch("query_key_norm", "RMSNorm of queries and keys before RoPE (on, off)",
+                       &Attention::query_key_norm),
       attention_switch("shares_kv", "keys and values of an earlier layer serve (on, off)", &Attention::shares_kv),
       layer_field("value_dim", "width of a value of latent attention", kSize,
                   [](LayerKind& kind, std::int64_t n) { return set_latent(kind, &Attention::value_dim, n); }),

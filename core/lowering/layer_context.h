@@ -5,6 +5,8 @@
 //   shard_tokens    after the attention split too: what a rank holds between operators (sequence parallel)
 #pragma once
 
+#include <algorithm>
+
 #include "core/lowering/module_builder.h"
 
 namespace msmoe {
@@ -25,7 +27,11 @@ struct Ledger {
 
 struct LayerContext {
   LayerContext(const Model& m, const Plan& p, const LoweringOptions& options, ModuleBuilder& b)
-      : model(m), plan(p), builder(b), imbalance(options.imbalance), gpus_per_node(options.gpus_per_node) {
+      : model(m),
+        plan(p),
+        builder(b),
+        imbalance(p.capacity > 0 ? std::min(options.imbalance, p.capacity) : options.imbalance),
+        gpus_per_node(options.gpus_per_node) {
     hidden = static_cast<double>(m.hidden);
     tokens = static_cast<double>(p.micro_batch) * static_cast<double>(p.seq_len);
     context_tokens = tokens / static_cast<double>(p.context_degree);

@@ -21,6 +21,7 @@ struct StepSums {
   double loss = 0;  // sum over this rank's tokens, of the last stage
   // Means over sequences and tokens of the whole batch, of this rank's share: they add up over ranks.
   double auxiliary = 0, z = 0;
+  std::int64_t dropped = 0;  // copies of this rank's tokens that found no room
   // By module: how often each expert was chosen by this rank's tokens.
   std::vector<std::vector<std::int64_t>> expert_counts;
 };
@@ -45,6 +46,7 @@ struct RankContext {
   kernels::View positions;  // int32 [1, dense_rows]
   LossSettings losses;
   std::int64_t row_capacity = 0;  // rows that experts have room for
+  std::int64_t most_copies = 0;   // that this rank may send to one expert rank
   StepSums sums;
 };
 

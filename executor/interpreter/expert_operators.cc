@@ -57,9 +57,9 @@ void sort_arrivals(const Call& call, const Mixture& m, const Arrivals& arrivals)
                                   .out = first(arrivals.gates, rows)});
 }
 
-void learn_own(const Call& call, const Mixture& m, const Routes& routes, const Arrivals& arrivals) {
+void learn_own(const Call& call, const Routes& routes, const Arrivals& arrivals) {
   Routing& routing = call.routing;
-  routing.rows = routing.received = m.tokens * m.top_k;
+  routing.rows = routing.received = to_host(call, routes.offsets).back();
   call.copy(arrivals.offsets, routes.offsets);
   call.run(kernels::GatherScalars{
       .in = routes.copies(routes.gates), .row_of = routes.copy_of, .out = first(arrivals.gates, routing.rows)});
@@ -67,14 +67,15 @@ void learn_own(const Call& call, const Mixture& m, const Routes& routes, const A
 
 void learn_gathered(const Call& call, const Mixture& m, const Routes& routes, const Arrivals& arrivals) {
   const Routes& all = arrivals.gathered;
+  const LimitedChoice choice(call, routes);
   if (m.exchanges()) {
     Communicator& group = call.group(GroupKind::kExpertAll);
     const std::vector<std::size_t> bytes(static_cast<std::size_t>(group.size()), routes.experts.bytes());
     call.rank.backend.finish(call.op.stream);
-    group.all_gather(routes.experts.data, all.experts.data, bytes);
+    group.all_gather(choice.experts().data, all.experts.data, bytes);
     group.all_gather(routes.gates.data, all.gates.data, bytes);
   } else {
-    call.copy(all.experts, routes.experts);
+    call.copy(all.experts, choice.experts());
     call.copy(all.gates, routes.gates);
   }
   call.run(kernels::SortByExpert{.experts = all.experts,
@@ -130,9 +131,9 @@ void learn_from_tensor_ranks(const Call& call, const Mixture& m, const Routes& r
   if (m.expert_ranks == 1) {
     const std::vector<std::int32_t> offsets = to_host(call, routes.offsets);
     for (std::size_t e = 0; e < own.size(); ++e) own[e] = offsets[e + 1] - offsets[e];
-    routing.received = m.tokens * m.top_k;
+    routing.received = offsets.back();
     call.run(kernels::GatherScalars{.in = routes.copies(routes.gates),
-                                    .row_of = routes.copy_of,
+                                    .row_of = first(routes.copy_of, routing.received),
                                     .out = first(arrivals.arrived_gates, routing.received)});
   } else {
     call.rank.backend.to_host(own.data(), arrivals.counts.data, own.size() * sizeof(std::int32_t));
@@ -160,7 +161,7 @@ void learn_from_tensor_ranks(const Call& call, const Mixture& m, const Routes& r
 void copy_tokens(const Call& call) {
   const Mixture m(call);
   const Routes routes = own_routes(call, call.read(1));
-  if (learns(call)) learn_own(call, m, routes, arrivals_of(call));
+  if (learns(call)) learn_own(call, routes, arrivals_of(call));
   call.run(kernels::GatherRows{.in = call.matrix(call.read(0), m.tokens, m.hidden),
                                .source_of = routes.copy_of,
                                .weights = {},

@@ -89,6 +89,16 @@ void balance_losses(const Call& call, const Mixture& m, const Routes& routes, co
   }
 }
 
+// How often each expert was chosen, whether there was room or not.
+void count_choices(const Call& call, const Mixture& m, const Routes& routes) {
+  std::vector<std::int32_t> chosen(static_cast<std::size_t>(routes.counts.size()));
+  call.rank.backend.finish(call.op.stream);
+  call.rank.backend.to_host(chosen.data(), routes.counts.data, routes.counts.bytes());
+  std::vector<std::int64_t>& counts = call.rank.sums.expert_counts[call.module_idx];
+  counts.resize(static_cast<std::size_t>(m.experts));
+  for (std::size_t i = 0; i < chosen.size(); ++i) counts[i % counts.size()] += chosen[i];
+}
+
 void choose(const Call& call) {
   const Mixture m(call);
   Row row(call.written(1), Element::kInt32);
@@ -111,19 +121,14 @@ void choose(const Call& call) {
                              .losses = both});
     z_losses.push_back(to_host(call, both)[1]);
   }
-  call.run(kernels::SortByExpert{.experts = routes.experts,
+  const LimitedChoice choice(call, routes);
+  if (call.op.pass == Pass::kForward) call.rank.sums.dropped += choice.dropped();
+  call.run(kernels::SortByExpert{.experts = choice.experts(),
                                  .offsets = routes.offsets,
                                  .row_of = routes.row_of,
                                  .assignment_of = routes.copy_of,
                                  .first_expert = 0});
-  if (call.op.pass == Pass::kForward) {
-    std::vector<std::int32_t> offsets(static_cast<std::size_t>(m.experts + 1));
-    call.rank.backend.finish(call.op.stream);
-    call.rank.backend.to_host(offsets.data(), routes.offsets.data, routes.offsets.bytes());
-    std::vector<std::int64_t>& counts = call.rank.sums.expert_counts[call.module_idx];
-    counts.resize(static_cast<std::size_t>(m.experts));
-    for (std::size_t e = 0; e < counts.size(); ++e) counts[e] += offsets[e + 1] - offsets[e];
-  }
+  if (call.op.pass == Pass::kForward) count_choices(call, m, routes);
   balance_losses(call, m, routes, scores, z_losses);
 }
 

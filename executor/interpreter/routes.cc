@@ -1,7 +1,7 @@
 #include "executor/interpreter/routes.h"
 
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
 namespace msmoe::executor {
 
@@ -32,6 +32,29 @@ Routes routes_in(const Call& call, Row& row, std::int64_t tokens) {
   routes.counts = row.take(call.rank.geometry.sequences, m.experts, Element::kInt32);
   routes.offsets = row.take(1, m.experts + 1, Element::kInt32);
   return routes;
+}
+
+LimitedChoice::LimitedChoice(const Call& call, const Routes& routes) : experts_(routes.experts) {
+  if (call.rank.plan.capacity <= 0) return;
+  const Mixture m(call);
+  std::vector<std::int32_t> experts(static_cast<std::size_t>(routes.experts.size()));
+  std::vector<float> gates(experts.size());
+  call.rank.backend.finish(call.op.stream);
+  call.rank.backend.to_host(experts.data(), routes.experts.data, routes.experts.bytes());
+  call.rank.backend.to_host(gates.data(), routes.gates.data, routes.gates.bytes());
+  std::vector<std::vector<std::size_t>> copies(static_cast<std::size_t>(m.expert_ranks));  // by expert rank
+  for (std::size_t copy = 0; copy < experts.size(); ++copy)
+    copies[static_cast<std::size_t>(experts[copy] / m.experts_here)].push_back(copy);
+  for (std::vector<std::size_t>& sent : copies) {
+    const auto most = static_cast<std::size_t>(call.rank.most_copies);
+    if (sent.size() <= most) continue;
+    std::stable_sort(sent.begin(), sent.end(), [&](std::size_t a, std::size_t b) { return gates[a] > gates[b]; });
+    for (std::size_t i = most; i < sent.size(); ++i) experts[sent[i]] = -1;
+    dropped_ += static_cast<std::int64_t>(sent.size() - most);
+  }
+  buffer_ = call.rank.pool.acquire(routes.experts.bytes());
+  call.rank.backend.from_host(buffer_.get(), experts.data(), routes.experts.bytes());
+  experts_.data = buffer_.get();
 }
 
 Arrivals arrivals_in(const Call& call, std::byte* data) {

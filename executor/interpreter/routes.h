@@ -18,6 +18,20 @@ struct Routes {
 };
 Routes routes_in(const Call& call, Row& row, std::int64_t tokens);
 
+// The chosen experts, int32 [tokens, k]; -1 where an expert rank has no room for a copy: a source sends at most
+// RankContext::most_copies to each, those with the largest gates, and of equals the first.
+class LimitedChoice {
+ public:
+  LimitedChoice(const Call& call, const Routes& routes);
+  kernels::View experts() const { return experts_; }
+  std::int64_t dropped() const { return dropped_; }
+
+ private:
+  BufferPool::Buffer buffer_;
+  kernels::View experts_;
+  std::int64_t dropped_ = 0;
+};
+
 struct Arrivals {
   kernels::View gates;          // fp32 [1, rows], as the experts have them
   kernels::View arrived_gates;  // likewise, as they came

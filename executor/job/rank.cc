@@ -259,6 +259,7 @@ class RankRun {
                       .tokens = job_.plan.global_batch * job_.plan.seq_len,
                       .time = since(begin),
                       .largest_expert_load = routes ? std::optional(result.expert_load) : std::nullopt,
+                      .dropped_tokens = result.dropped,
                       .has_nan = std::isnan(result.loss) || std::isnan(result.gradient_norm),
                       .has_inf = std::isinf(result.loss) || std::isinf(result.gradient_norm)});
     }

@@ -32,6 +32,19 @@ std::int64_t most_copies(const Model& model, const Plan& plan) {
   return most;
 }
 
+// Of one rank's tokens, for one expert rank: all that can be, or what a limited capacity leaves of it. A limit for each
+// source keeps its choice to itself, and adds up to what the plan says.
+std::int64_t copies_sent(const Model& model, const Plan& plan, std::int64_t tokens) {
+  std::int64_t most = tokens * most_copies(model, plan);
+  if (plan.capacity <= 0) return most;
+  for (const LayerKind& kind : model.kinds) {
+    const double balanced = static_cast<double>(tokens * kind.feed_forward.top_k) / static_cast<double>(plan.ep);
+    if (kind.feed_forward.is_moe())
+      most = std::min(most, static_cast<std::int64_t>(std::floor(plan.capacity * balanced)));
+  }
+  return most;
+}
+
 // Over balance, where all tokens of an expert group choose one rank.
 double worst_imbalance(const Model& model, const Plan& plan) {
   double worst = 1;
@@ -87,7 +100,8 @@ Trainer::Trainer(const Model& model, const ModelNumerics& numerics, const Cluste
                        .sequences = static_cast<double>(plan.global_batch),
                        .auxiliary = coefficients.auxiliary,
                        .z = coefficients.z},
-            .row_capacity = geometry_.shard_tokens * plan.expert_ranks() * most_copies(model, plan),
+            .row_capacity = copies_sent(model, plan, geometry_.shard_tokens) * plan.expert_ranks(),
+            .most_copies = copies_sent(model, plan, geometry_.shard_tokens),
             .sums = {}},
       runner_(rank_, program_, place_.stage, position) {
   const auto rows = static_cast<std::size_t>(geometry_.dense_rows);
@@ -127,8 +141,8 @@ StepResult Trainer::accumulate(std::span<const std::int32_t> tokens, std::span<c
   StepResult result;
   result.gradient_norm = std::sqrt(store_.squared_norm());
   result.expert_load = sum_expert_counts();
-  std::array<float, 3> sums = {static_cast<float>(rank_.sums.loss), static_cast<float>(rank_.sums.auxiliary),
-                               static_cast<float>(rank_.sums.z)};
+  std::array<float, 4> sums = {static_cast<float>(rank_.sums.loss), static_cast<float>(rank_.sums.auxiliary),
+                               static_cast<float>(rank_.sums.z), static_cast<float>(rank_.sums.dropped)};
   Communicator& world = communicators_(GroupKind::kWorld);
   world.all_reduce(sums.data(), sums.size(), Reduction::kSum);
   float load = static_cast<float>(result.expert_load);
@@ -136,6 +150,7 @@ StepResult Trainer::accumulate(std::span<const std::int32_t> tokens, std::span<c
   result.loss = sums[0] / rank_.losses.tokens;
   result.auxiliary = sums[1];
   result.z = sums[2];
+  result.dropped = std::llround(sums[3]);
   result.expert_load = load;
   return result;
 }

@@ -28,6 +28,7 @@ struct StepResult {
   double auxiliary = 0;      // sum over layers, without its coefficient: 1 a layer under balance
   double z = 0;              // likewise
   double gradient_norm = 0;  // before clipping
+  std::int64_t dropped = 0;  // copies of tokens that found no room at their expert's rank
   double expert_load = 0;    // tokens of the busiest expert over the mean, in the worst layer; 0: no experts
 };
 
