@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "executor/checkpoint/hf_names.h"
+#include "executor/checkpoint/tensor_info.h"
 
 namespace msmoe::executor {
 namespace {

@@ -62,8 +62,6 @@ TEST(ExactVsFast, StepsWithNothingBesideSlotsAreEqual) {
     if (sample.plan.dp() > 1 || sample.plan.expert_dp() > 1) continue;
     // Replicated attention weights are summed over the ranks that split the sequence, too.
     if (group_of(GroupKind::kDenseData, sample.plan, sample.cluster.gpus_per_node).size > 1) continue;
-    // So are gradients of norms and routers, which tensor ranks hold alike.
-    if (sample.plan.attention == AttentionParallelism::kTensor && sample.plan.attention_degree > 1) continue;
     if (!is_valid(sample.model, sample.cluster, sample.plan)) continue;
     ++checked;
     const auto [error, plan] = error_of(sample);
