@@ -53,19 +53,20 @@ TEST(ExactVsFast, FewOfManyRandomPlansAreBeyond) {
 }
 
 // With one replica of everything, and sends on the compute stream, nothing lies beside a slot: both are one sum, up to
-// the ticks that the engine rounds by.
+// the ticks that the engine rounds by. Tensor ranks still add up what they hold alike once a step, beside the last
+// message of the stage: some 10 us of a second, which the composition takes to be alone.
 TEST(ExactVsFast, StepsWithNothingBesideSlotsAreEqual) {
   RandomPlans plans(3);
   for (int checked = 0; checked < 20;) {
     RandomPlan sample = plans.next();
-    sample.plan.overlap_p2p = false;
+    sample.plan.overlap_p2p = sample.plan.overlap_grad_reduce = false;
     if (sample.plan.dp() > 1 || sample.plan.expert_dp() > 1) continue;
     // Replicated attention weights are summed over the ranks that split the sequence, too.
     if (group_of(GroupKind::kDenseData, sample.plan, sample.cluster.gpus_per_node).size > 1) continue;
     if (!is_valid(sample.model, sample.cluster, sample.plan)) continue;
     ++checked;
     const auto [error, plan] = error_of(sample);
-    EXPECT_LT(error, 1e-6) << plan;
+    EXPECT_LT(error, sample.plan.attention_degree > 1 ? 5e-4 : 1e-6) << plan;
   }
 }
 
