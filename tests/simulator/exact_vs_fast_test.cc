@@ -53,8 +53,8 @@ TEST(ExactVsFast, FewOfManyRandomPlansAreBeyond) {
 }
 
 // With one replica of everything, and sends on the compute stream, nothing lies beside a slot: both are one sum, up to
-// the ticks that the engine rounds by. Tensor ranks still add up what they hold alike once a step, beside the last
-// message of the stage: some 10 us of a second, which the composition takes to be alone.
+// the ticks that the engine rounds by. Tensor ranks still add up what they hold alike once a step, which the
+// composition takes to be alone and the engine does not.
 TEST(ExactVsFast, StepsWithNothingBesideSlotsAreEqual) {
   RandomPlans plans(3);
   for (int checked = 0; checked < 20;) {
