@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kMostSteps = 64;
+constexpr int kMostSteps = 32;
 constexpr double kBiasRate = 0.01;
 
 UpdateSettings settings_of(int step) { return {.step = step + 1, .rate = 2e-3, .clip = 1}; }
@@ -140,17 +140,20 @@ std::vector<NamedPlan> plans_of(const TinyModel& tiny) {
   const auto plan_with = [&](std::int64_t gpus, const std::vector<std::pair<std::string, std::string>>& fields) {
     Plan plan = tiny.plan();
     plan.gpus = gpus;
+    plan.micro_batch = 4;
     for (const auto& [key, value] : fields) set_plan_field(plan, key, value);
     require_valid(tiny.model, tiny.cluster, plan, "");
     return plan;
   };
-  return {{"EP2", plan_with(2, {{"ep", "2"}})},
-          {"one rank", plan_with(1, {{"micro_batch", "4"}})},
-          {"TP2", plan_with(2, {{"attention", "tp"}, {"attention_degree", "2"}})},
-          {"PP2", plan_with(2, {{"pp", "2"}})},
-          {"ZeRO-3", plan_with(2, {{"zero", "3"}})},
-          {"SP2", plan_with(2, {{"attention", "sp"}, {"attention_degree", "2"}, {"ep", "2"}, {"zero", "0"}})},
-          {"TP2 PP2", plan_with(4, {{"attention", "tp"}, {"attention_degree", "2"}, {"ep", "2"}, {"pp", "2"}})}};
+  return {
+      {"EP2", plan_with(2, {{"ep", "2"}})},
+      {"one rank", plan_with(1, {})},
+      {"TP2", plan_with(2, {{"attention", "tp"}, {"attention_degree", "2"}})},
+      {"PP2", plan_with(2, {{"pp", "2"}})},
+      {"ZeRO-3", plan_with(2, {{"zero", "3"}})},
+      {"SP2", plan_with(2, {{"attention", "sp"}, {"attention_degree", "2"}, {"ep", "2"}, {"zero", "0"}})},
+      {"TP2 PP2",
+       plan_with(4, {{"attention", "tp"}, {"attention_degree", "2"}, {"ep", "2"}, {"pp", "2"}, {"micro_batch", "2"}})}};
 }
 
 // A checkpoint of a training that has not begun; returns its folder.
@@ -166,7 +169,7 @@ std::string save_before_first_step(const TinyModel& tiny, const Plan& plan, cons
 class CheckpointsTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(CheckpointsTest, TrainingGoesOnAsIfItHadNotStopped) {
-  constexpr int kStop = 3, kEnd = 6;
+  constexpr int kStop = 2, kEnd = 4;
   const TinyModel tiny(GetParam());
   std::vector<NamedPlan> plans = plans_of(tiny);
   for (const std::size_t saver : {0u, 6u}) {
@@ -207,7 +210,7 @@ TEST_P(CheckpointsTest, TheModelsFilesAreThoseItCameFrom) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CheckpointsTest, testing::Values("mixtral", "deepseek_v3"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 // A checkpoint is a folder of weights like any other, in shards as well.
 TEST(Checkpoints, WeightsAreReadFromOne) {
@@ -252,7 +255,7 @@ TEST(Checkpoints, KillsLoseNothing) {
   }
   std::mt19937 random(1);
   auto folder = std::make_unique<ScratchFolder>();
-  int saved = 0, kills_while_writing = 0, kills_after_steps = 0;  // saved: steps of the newest checkpoint, 0: none
+  int saved = 0, kills_while_writing = 0, steps_compared = 0;  // saved: steps of the newest checkpoint, 0: none
   for (int kill = 0; kill < num_kills; ++kill) {
     SCOPED_TRACE("kill " + std::to_string(kill) + ", from step " + std::to_string(saved));
     const SharedRecord record;
@@ -262,25 +265,27 @@ TEST(Checkpoints, KillsLoseNothing) {
         [&](int rank, Rendezvous& rendezvous) { follow(course, tiny, plan, *record, rank, rendezvous); },
         std::chrono::seconds(60),
         [&](const std::vector<pid_t>& ranks) {
-          // Once training has begun, most often; sometimes while ranks still join or load.
+          // In one of the first steps and what is saved after it, most often; or while ranks still join or load.
+          const int steps = static_cast<int>(random() % 4);
           const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-          while (kill % 5 != 4 && record->first_step < 0 && std::chrono::steady_clock::now() < deadline)
+          while (kill % 5 != 4 && record->losses[static_cast<std::size_t>(saved + steps)] == 0 &&
+                 std::chrono::steady_clock::now() < deadline)
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
-          std::this_thread::sleep_for(std::chrono::microseconds(random() % 300'000));
+          std::this_thread::sleep_for(std::chrono::microseconds(random() % (kill % 5 != 4 ? 50'000 : 300'000)));
           const std::size_t first = random() % ranks.size();
           ::kill(ranks[first], SIGKILL);
           std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
           for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
         });
-    for (const std::string& outcome : outcomes)
-      EXPECT_TRUE(outcome == "ended by signal 9" || outcome.find("lost") != std::string::npos || outcome.empty())
-          << outcome;
+    for (const std::string& outcome : outcomes) EXPECT_EQ(outcome.find("expectation"), outcome.npos) << outcome;
     for (std::size_t step = 0; step < kMostSteps; ++step)
       if (const double loss = record->losses[step]; loss != 0) {
         EXPECT_EQ(loss, unbroken[step]) << "step " << step;
-        ++kills_after_steps;
+        ++steps_compared;
       }
-    if (record->first_step >= 0) EXPECT_EQ(record->first_step, saved);
+    if (record->first_step >= 0) {
+      EXPECT_EQ(record->first_step, saved);
+    }
 
     for (const auto& entry : fs::directory_iterator(folder->path()))
       kills_while_writing += entry.path().filename().string().ends_with(".writing") ? 1 : 0;
@@ -293,12 +298,12 @@ TEST(Checkpoints, KillsLoseNothing) {
     } else {
       saved = checkpoints.steps().empty() ? 0 : static_cast<int>(checkpoints.find_latest().manifest.step);
     }
-    if (saved > kMostSteps / 2) {
+    if (saved > kMostSteps - 8) {
       folder = std::make_unique<ScratchFolder>();
       saved = 0;
     }
   }
-  EXPECT_GT(kills_after_steps, num_kills / 4);
+  EXPECT_GT(steps_compared, num_kills / 4);
   EXPECT_GT(kills_while_writing, 0);
 }
 
@@ -355,7 +360,28 @@ TEST(Checkpoints, AFolderThatCannotBeMadeIsToldByRankZero) {
     const Lines lines = rank.save(0);
     EXPECT_EQ(rank.checkpoints.finish(), Lines{});
     ASSERT_EQ(lines.size(), rank_idx == 0 ? 1u : 0u);
-    if (rank_idx == 0) EXPECT_TRUE(lines[0].starts_with("the checkpoint of step 0 was given up: ")) << lines[0];
+    for (const std::string& line : lines)
+      EXPECT_TRUE(line.starts_with("the checkpoint of step 0 was given up: ")) << line;
+  });
+}
+
+// The thread that commits is held up until the training has made its next step; the next checkpoint waits for it.
+TEST(Checkpoints, TrainingGoesOnWhileOneIsWritten) {
+  const TinyModel tiny("mixtral");
+  const ScratchFolder scratch;
+  run_ranks(2, [&](int rank_idx, Rendezvous& rendezvous) {
+    std::atomic<bool> went_on = false;
+    const CheckpointOptions held_up{.after_step = [&](const std::string&) { went_on.wait(false); }};
+    SavingRank rank(tiny, plans_of(tiny).front().plan, rank_idx, rendezvous, scratch.path(), {.folder = held_up});
+    EXPECT_EQ(rank.save(0), Lines{});
+    rank.step(0);
+    EXPECT_EQ(CheckpointFolder(scratch.path()).steps(), std::vector<std::int64_t>{});
+    went_on = true;
+    went_on.notify_one();
+    rendezvous.barrier();
+    EXPECT_EQ(rank.save(1), Lines{});
+    EXPECT_EQ(CheckpointFolder(scratch.path()).steps().front(), 0);
+    EXPECT_EQ(rank.checkpoints.finish(), Lines{});
   });
 }
 
@@ -401,7 +427,7 @@ class DamagedCheckpoints : public testing::Test {
       EXPECT_EQ(resumed.folder, scratch_ / "step-0");
       EXPECT_EQ(resumed.state, state_of(plan_, 0));
       ASSERT_EQ(resumed.warnings.size(), rank_idx == 0 ? 1u : 0u);
-      if (rank_idx == 0) EXPECT_TRUE(resumed.warnings[0].starts_with(warning)) << resumed.warnings[0];
+      for (const std::string& line : resumed.warnings) EXPECT_TRUE(line.starts_with(warning)) << line;
     });
   }
   // What both ranks are told when `tiny` is to be loaded.
