@@ -4,106 +4,130 @@
 #include <cassert>
 
 namespace msmoe::executor {
-namespace {
-
-// The most pairs of each chunk between their first pass and their last.
-std::vector<int> most_in_flight(const Stage& stage) {
-  std::vector<int> now(stage.chunks.size(), 0), most(stage.chunks.size(), 0);
-  for (const Slot& slot : stage.slots) {
-    if (slot.runs_forward()) {
-      const auto chunk = static_cast<std::size_t>(slot.chunk);
-      most[chunk] = std::max(most[chunk], ++now[chunk]);
-    }
-    if (slot.makes_weight_gradients()) --now[static_cast<std::size_t>(slot.gradient_chunk())];
-  }
-  return most;
-}
-
-bool parts_backward(const Stage& stage) {
-  return std::any_of(stage.slots.begin(), stage.slots.end(),
-                     [](const Slot& slot) { return slot.kind == SlotKind::kBackwardWeight; });
-}
-
-}  // namespace
 
 Activations::Activations(const Program& program, const Stage& stage, Backend& backend)
-    : program_(program), stage_(stage) {
-  const bool parted = parts_backward(stage);
-  std::int64_t workspace = 0;
+    : stage_(stage), backend_(backend), meter_(program, stage, layouts_) {
   for (const Module& module : program.modules) layouts_.push_back(lay_out(module));
   for (const Chunk& chunk : stage.chunks) {
-    ChunkMemory memory;
     for (const std::int16_t module_idx : chunk.modules) {
       const Module& module = program.modules[static_cast<std::size_t>(module_idx)];
       const ModuleLayout& layout = layouts_[static_cast<std::size_t>(module_idx)];
-      memory.kept_offset.push_back(memory.kept_bytes);
-      memory.kept_bytes += layout.kept.extent;
-      memory.held_offset.push_back(memory.held_bytes);
-      if (parted) memory.held_bytes += layout.held.extent;
-      workspace = std::max({workspace, layout.forward.extent, layout.backward.extent,
-                            parted ? std::max(layout.input.extent, layout.weights.extent) : 0});
+      workspace_bytes_ =
+          std::max({workspace_bytes_, layout.forward.extent, layout.backward.extent, layout.input_gradients.extent});
       const std::int16_t passed = module.output >= 0 ? module.output : module.input;
       passed_bytes_ = std::max(passed_bytes_,
                                static_cast<std::size_t>(module.tensors[static_cast<std::size_t>(passed)].size.count));
     }
-    chunks_.push_back(std::move(memory));
   }
-  const auto take = [&](std::int64_t bytes) {
-    arena_bytes_ += bytes;
-    return backend.allocate(static_cast<std::size_t>(bytes));
+  // The two buffers and the workspace live as long as all blocks do.
+  const std::int64_t blocks_bytes = place_blocks();
+  const auto between_bytes =
+      static_cast<std::int64_t>((passed_bytes_ + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment);
+  arena_bytes_ = blocks_bytes + workspace_bytes_ + 2 * between_bytes;
+  arena_ = backend.allocate(static_cast<std::size_t>(arena_bytes_));
+  workspace_ = arena_ + blocks_bytes;
+  between_ = {workspace_ + workspace_bytes_, workspace_ + workspace_bytes_ + between_bytes};
+}
+
+// By the passes over modules in the order in which the stage runs them. Returns how much room the blocks need together.
+std::int64_t Activations::place_blocks() {
+  std::vector<Life> lives;
+  int now = 0;
+  // Until they are placed, blocks are indices of their lives.
+  const auto live = [&](std::int64_t bytes, int first) {
+    lives.push_back({.bytes = bytes, .first = first, .last = first});
+    return static_cast<std::int64_t>(lives.size()) - 1;
   };
-  const std::vector<int> in_flight = most_in_flight(stage);
-  for (std::size_t chunk = 0; chunk < chunks_.size(); ++chunk)
-    for (int block = 0; block < in_flight[chunk]; ++block)
-      chunks_[chunk].free.push_back(take(chunks_[chunk].kept_bytes + chunks_[chunk].held_bytes));
-  workspace_ = take(workspace);
-  for (std::byte*& buffer : between_) buffer = take(static_cast<std::int64_t>(passed_bytes_));
-}
-
-void Activations::begin(const Pair& pair) {
-  std::vector<std::byte*>& free = chunks_[static_cast<std::size_t>(pair.first)].free;
-  assert(!free.empty() && !blocks_.contains(pair));
-  blocks_[pair] = free.back();
-  free.pop_back();
-}
-
-void Activations::end(const Pair& pair) {
-  const auto block = blocks_.find(pair);
-  assert(block != blocks_.end());
-  chunks_[static_cast<std::size_t>(pair.first)].free.push_back(block->second);
-  blocks_.erase(block);
+  const auto last = [&](std::int64_t life) { lives[static_cast<std::size_t>(life)].last = now; };
+  for (const Slot& slot : stage_.slots) {
+    if (slot.runs_forward()) {
+      std::vector<Blocks>& blocks = blocks_[{slot.chunk, slot.micro_batch}];
+      for (std::size_t position = 0; position < stage_.chunks[static_cast<std::size_t>(slot.chunk)].modules.size();
+           ++position, ++now) {
+        // The module before writes the input.
+        const int first = position > 0 ? now - 1 : now;
+        const ModuleLayout& layout = this->layout(slot.chunk, position);
+        blocks.push_back(
+            {.kept = live(layout.kept.extent, first), .kept_for_weights = live(layout.kept_for_weights.extent, first)});
+      }
+    }
+    if (slot.kind == SlotKind::kForward) continue;
+    std::vector<Blocks>& blocks = blocks_.at({slot.gradient_chunk(), slot.gradient_micro_batch()});
+    for (std::size_t position = blocks.size(); position-- > 0; ++now) {
+      Blocks& of_module = blocks[position];
+      if (slot.kind == SlotKind::kBackwardInput)
+        of_module.made_for_weights = live(layout(slot.gradient_chunk(), position).made_for_weights.extent, now);
+      if (slot.makes_input_gradients()) last(of_module.kept);
+      if (!slot.makes_weight_gradients()) continue;
+      last(of_module.kept_for_weights);
+      if (of_module.made_for_weights >= 0) last(of_module.made_for_weights);
+    }
+  }
+  const Placement placement = place(lives);
+  for (auto& [pair, blocks] : blocks_)
+    for (Blocks& of_module : blocks)
+      for (std::int64_t* block : {&of_module.kept, &of_module.kept_for_weights, &of_module.made_for_weights})
+        if (*block >= 0) *block = placement.offset[static_cast<std::size_t>(*block)];
+  return placement.extent;
 }
 
 const ModuleLayout& Activations::layout(int chunk, std::size_t position) const {
   return layouts_[static_cast<std::size_t>(stage_.chunks[static_cast<std::size_t>(chunk)].modules[position])];
 }
 
+std::byte* Activations::in_block(const Places& places, std::int64_t block, std::int16_t tensor) const {
+  return places.has(tensor) && block >= 0 ? arena_ + block + places.offset[static_cast<std::size_t>(tensor)] : nullptr;
+}
+
 std::byte* Activations::kept(const Pair& pair, std::size_t position, std::int16_t tensor) const {
-  const ChunkMemory& memory = chunks_[static_cast<std::size_t>(pair.first)];
-  const Places& kept = layout(pair.first, position).kept;
-  assert(kept.has(tensor));
-  return blocks_.at(pair) + memory.kept_offset[position] + kept.offset[static_cast<std::size_t>(tensor)];
+  const ModuleLayout& layout = this->layout(pair.first, position);
+  const Blocks& blocks = blocks_.at(pair)[position];
+  std::byte* place = in_block(layout.kept, blocks.kept, tensor);
+  if (place == nullptr) place = in_block(layout.kept_for_weights, blocks.kept_for_weights, tensor);
+  assert(place != nullptr);
+  return place;
+}
+
+std::byte* Activations::made_for_weights(const Pair& pair, std::size_t position, std::int16_t tensor) const {
+  return in_block(layout(pair.first, position).made_for_weights, blocks_.at(pair)[position].made_for_weights, tensor);
 }
 
 std::vector<std::byte*> Activations::places(const Pair& pair, std::size_t position, PassPart part) const {
-  const ChunkMemory& memory = chunks_[static_cast<std::size_t>(pair.first)];
   const ModuleLayout& layout = this->layout(pair.first, position);
-  std::byte* block = blocks_.at(pair);
+  const Blocks& blocks = blocks_.at(pair)[position];
   std::vector<std::byte*> places(layout.kept.offset.size(), nullptr);
   const auto put = [&](const Places& where, std::byte* base) {
     for (std::size_t id = 0; id < places.size(); ++id)
       if (where.offset[id] >= 0) places[id] = base + where.offset[id];
   };
+  put(layout.kept, arena_ + blocks.kept);
+  put(layout.kept_for_weights, arena_ + blocks.kept_for_weights);
   switch (part) {
     case PassPart::kForward: put(layout.forward, workspace_); break;
     case PassPart::kBackward: put(layout.backward, workspace_); break;
-    case PassPart::kInputGradients: put(layout.input, workspace_); break;
-    case PassPart::kWeightGradients: put(layout.weights, workspace_); break;
+    case PassPart::kInputGradients:
+      put(layout.input_gradients, workspace_);
+      put(layout.made_for_weights, arena_ + blocks.made_for_weights);
+      break;
+    case PassPart::kWeightGradients: put(layout.made_for_weights, arena_ + blocks.made_for_weights); break;
   }
-  if (part == PassPart::kInputGradients || part == PassPart::kWeightGradients)
-    put(layout.held, block + memory.kept_bytes + memory.held_offset[position]);
-  put(layout.kept, block + memory.kept_offset[position]);
   return places;
+}
+
+void Activations::scribble(const Pair& pair, std::size_t position, PassPart part) {
+  const auto fill = [&](std::int64_t offset, std::int64_t bytes) {
+    const std::vector<std::byte> ones(static_cast<std::size_t>(bytes), std::byte{0xFF});
+    backend_.from_host(arena_ + offset, ones.data(), ones.size());
+  };
+  fill(workspace_ - arena_, workspace_bytes_);
+  const std::vector<Blocks>& blocks = blocks_.at(pair);
+  if (part == PassPart::kForward && position + 1 < blocks.size()) {
+    const ModuleLayout& next = layout(pair.first, position + 1);
+    fill(blocks[position + 1].kept, next.kept.extent);
+    fill(blocks[position + 1].kept_for_weights, next.kept_for_weights.extent);
+  }
+  if (part == PassPart::kInputGradients)
+    fill(blocks[position].made_for_weights, layout(pair.first, position).made_for_weights.extent);
 }
 
 }  // namespace msmoe::executor

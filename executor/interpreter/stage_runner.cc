@@ -12,9 +12,6 @@
 namespace msmoe::executor {
 namespace {
 
-// Buffers between modules: gradients go to and fro between the first two.
-constexpr int kOutput = 2;
-
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
@@ -61,7 +58,7 @@ void StageRunner::run(const std::vector<MicroBatch>& batches) {
       case SlotKind::kBackwardWeight: backward(chunk, micro_batch, PassPart::kWeightGradients); break;
     }
     if (slot.makes_weight_gradients()) {
-      activations_.end({chunk, micro_batch});
+      activations_.meter().end({chunk, micro_batch});
       routing_.erase({chunk, micro_batch});
     }
   }
@@ -99,66 +96,71 @@ void StageRunner::evaluate_loss(int chunk_idx, int micro_batch) {
 
 void StageRunner::forward(const Slot& slot) {
   const int chunk_idx = slot.chunk, micro_batch = slot.micro_batch;
-  const Activations::Pair pair{chunk_idx, micro_batch};
+  const Pair pair{chunk_idx, micro_batch};
   const std::size_t count = chunk(chunk_idx).modules.size();
-  activations_.begin(pair);
   routing_[pair].resize(count);
 
   const auto v = static_cast<int>(shape_.virtual_stage(stage_idx_, chunk_idx));
   const auto input_of = [&](std::size_t position) {
     return activations_.kept(pair, position, module(chunk_idx, position).input);
   };
-  if (v > 0) mailbox_.receive(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v, micro_batch, 0}, input_of(0));
+  if (v > 0) {
+    mailbox_.receive(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v, micro_batch, 0}, input_of(0));
+    activations_.meter().receive_input(pair);
+  }
   for (std::size_t position = 0; position < count; ++position) {
     const Module& module = this->module(chunk_idx, position);
     std::vector<std::byte*> places = activations_.places(pair, position, PassPart::kForward);
     // A module writes its output where the next one keeps its input.
     if (module.output >= 0)
       places[static_cast<std::size_t>(module.output)] =
-          position + 1 < count ? input_of(position + 1) : activations_.between(kOutput);
+          position + 1 < count ? input_of(position + 1) : activations_.between(0);
     run_module({chunk_idx, micro_batch, PassPart::kForward}, position, module.forward, std::move(places));
   }
   if (v + 1 < shape_.virtual_stages())
     mailbox_.send(static_cast<int>(shape_.stage_of(v + 1, micro_batch)), {v + 1, micro_batch, 0},
-                  activations_.between(kOutput));
+                  activations_.between(0));
+  activations_.meter().leave();
 }
 
 void StageRunner::backward(int chunk_idx, int micro_batch, PassPart part) {
-  const Activations::Pair pair{chunk_idx, micro_batch};
+  const Pair pair{chunk_idx, micro_batch};
   const std::size_t count = chunk(chunk_idx).modules.size();
   const auto v = static_cast<int>(shape_.virtual_stage(stage_idx_, chunk_idx));
   const bool passes_gradients = part != PassPart::kWeightGradients;
   int incoming = 0;
-  if (passes_gradients && v + 1 < shape_.virtual_stages())
+  if (passes_gradients && v + 1 < shape_.virtual_stages()) {
     mailbox_.receive(static_cast<int>(shape_.stage_of(v + 1, micro_batch)), {v, micro_batch, 1},
                      activations_.between(incoming));
+    activations_.meter().receive_gradient(pair);
+  }
   for (std::size_t position = count; position-- > 0;) {
     const Module& module = this->module(chunk_idx, position);
     const auto which = static_cast<std::size_t>(chunk(chunk_idx).modules[position]);
     std::vector<std::byte*> places = activations_.places(pair, position, part);
     if (passes_gradients) {
-      if (module.output_gradient >= 0) {
-        std::byte*& place = places[static_cast<std::size_t>(module.output_gradient)];
-        // The second part of this backward may need it, too.
-        if (place != nullptr)
-          rank_.backend.copy(place, activations_.between(incoming), activations_.passed_bytes(), Stream::kCompute);
-        else
-          place = activations_.between(incoming);
-      }
+      if (module.output_gradient >= 0)
+        places[static_cast<std::size_t>(module.output_gradient)] = activations_.between(incoming);
       if (module.input_gradient >= 0)
         places[static_cast<std::size_t>(module.input_gradient)] = activations_.between(1 - incoming);
-      // Forward that runs again writes its output, which nobody reads.
-      if (module.output >= 0) places[static_cast<std::size_t>(module.output)] = activations_.between(kOutput);
+      // Forward that runs again writes its output, which nobody reads, before the gradient.
+      if (module.output >= 0) places[static_cast<std::size_t>(module.output)] = activations_.between(1 - incoming);
     }
     const std::vector<Operator>& operators = part == PassPart::kBackward         ? module.backward
                                              : part == PassPart::kInputGradients ? input_[which]
                                                                                  : weights_[which];
     run_module({chunk_idx, micro_batch, part}, position, operators, std::move(places));
+    if (part == PassPart::kInputGradients && module.output_gradient >= 0) {
+      std::byte* place = activations_.made_for_weights(pair, position, module.output_gradient);
+      if (place != nullptr)
+        rank_.backend.copy(place, activations_.between(incoming), activations_.passed_bytes(), Stream::kCompute);
+    }
     if (passes_gradients && module.input_gradient >= 0) incoming = 1 - incoming;
   }
   if (passes_gradients && v > 0)
     mailbox_.send(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v - 1, micro_batch, 1},
                   activations_.between(incoming));
+  activations_.meter().leave();
 }
 
 // Around whichever operator runs.
@@ -179,11 +181,19 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
   const ModuleId& id = rank_.store.modules()[idx];
   position_.layer = id.layer;
   position_.micro_batch = pass.micro_batch;
+  if (scribbles_) activations_.scribble({pass.chunk, pass.micro_batch}, position, pass.part);
   rank_.store.begin_use(idx);
   if (pass.part != PassPart::kForward) rank_.store.begin_gradients(idx);
   const Call call = call_of(pass, position, places);
   std::vector<BufferPool::Buffer> stashes;
-  for (const Operator& op : operators) run_operator(op, call, places, stashes);
+  ArenaMeter& meter = activations_.meter();
+  meter.begin_pass({pass.chunk, pass.micro_batch}, position, pass.part, operators);
+  for (const Operator& op : operators) {
+    meter.begin(op);
+    run_operator(op, call, places, stashes);
+    meter.end(op);
+  }
+  meter.end_pass();
   if (pass.part != PassPart::kForward) rank_.store.end_gradients(idx);
   rank_.store.end_use(idx);
 }

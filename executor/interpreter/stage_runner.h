@@ -50,8 +50,11 @@ class StageRunner {
   void evaluate(const std::vector<MicroBatch>& batches);
 
   void observe(OperatorObserver observer) { observer_ = std::move(observer); }
-  // Room for all tensors.
+  // Room for all tensors, and the most that lived there at once so far.
   std::int64_t arena_bytes() const { return activations_.arena_bytes(); }
+  ArenaPeak arena_peak() const { return activations_.meter().peak(); }
+  // For tests: NaNs before each pass wherever it should find nothing.
+  void scribble(bool on) { scribbles_ = on; }
 
  private:
   struct Pass {
@@ -82,11 +85,12 @@ class StageRunner {
   Position& position_;
   Activations activations_;
   Mailbox mailbox_;
-  std::vector<std::size_t> first_module_;                      // by chunk
-  std::vector<std::vector<Operator>> input_, weights_;         // by module of the program: backward in parts
-  std::map<Activations::Pair, std::vector<Routing>> routing_;  // by module of the chunk
+  std::vector<std::size_t> first_module_;               // by chunk
+  std::vector<std::vector<Operator>> input_, weights_;  // by module of the program: backward in parts
+  std::map<Pair, std::vector<Routing>> routing_;        // by module of the chunk
   const std::vector<MicroBatch>* batches_ = nullptr;
   OperatorObserver observer_;
+  bool scribbles_ = false;
 };
 
 }  // namespace msmoe::executor
