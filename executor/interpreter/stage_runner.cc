@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
-#include <chrono>
 #include <utility>
 
 #include "core/lowering/merge.h"
@@ -12,7 +12,12 @@
 namespace msmoe::executor {
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+constexpr int kNowhere = -1;  // in a chunk: of what is between chunks
+
+const char* part_name(PassPart part) {
+  static constexpr std::array kNames = {"forward", "backward", "backward input", "backward weight"};
+  return kNames[static_cast<std::size_t>(part)];
+}
 
 }  // namespace
 
@@ -32,6 +37,7 @@ StageRunner::StageRunner(RankContext& rank, const Program& program, int stage, P
       shape_(pipeline_shape(program.plan)),
       position_(position),
       activations_(program, stage_, rank.backend),
+      pipeline_send_(lower_pipeline_send(rank.model, program.plan)),
       mailbox_(activations_.passed_bytes(), rank.backend, rank.communicators(GroupKind::kPipeline)) {
   std::size_t modules = 0;
   for (const Chunk& chunk : stage_.chunks) {
@@ -73,7 +79,7 @@ void StageRunner::evaluate(const std::vector<MicroBatch>& batches) {
     if (shape_.virtual_stage(stage_idx_, slot.chunk) + 1 == shape_.virtual_stages() &&
         program_.plan.loss == LossKind::kChunked)
       evaluate_loss(slot.chunk, slot.micro_batch);
-    activations_.end({slot.chunk, slot.micro_batch});
+    activations_.meter().end({slot.chunk, slot.micro_batch});
     routing_.erase({slot.chunk, slot.micro_batch});
   }
   mailbox_.finish();
@@ -118,8 +124,7 @@ void StageRunner::forward(const Slot& slot) {
     run_module({chunk_idx, micro_batch, PassPart::kForward}, position, module.forward, std::move(places));
   }
   if (v + 1 < shape_.virtual_stages())
-    mailbox_.send(static_cast<int>(shape_.stage_of(v + 1, micro_batch)), {v + 1, micro_batch, 0},
-                  activations_.between(0));
+    send({chunk_idx, micro_batch, PassPart::kForward}, v + 1, activations_.between(0));
   activations_.meter().leave();
 }
 
@@ -157,10 +162,17 @@ void StageRunner::backward(int chunk_idx, int micro_batch, PassPart part) {
     }
     if (passes_gradients && module.input_gradient >= 0) incoming = 1 - incoming;
   }
-  if (passes_gradients && v > 0)
-    mailbox_.send(static_cast<int>(shape_.stage_of(v - 1, micro_batch)), {v - 1, micro_batch, 1},
-                  activations_.between(incoming));
+  if (passes_gradients && v > 0) send({chunk_idx, micro_batch, part}, v - 1, activations_.between(incoming));
   activations_.meter().leave();
+}
+
+// Of a pass over one virtual stage, what the next one gets.
+void StageRunner::send(const Pass& pass, int to, const std::byte* data) {
+  const bool is_gradient = pass.part != PassPart::kForward;
+  const double begin = time_observer_ ? seconds_now() : 0;
+  mailbox_.send(static_cast<int>(shape_.stage_of(to, pass.micro_batch)), {to, pass.micro_batch, is_gradient}, data);
+  const bool leaves = shape_.sends(is_gradient ? to : to - 1);
+  if (time_observer_ && leaves) tell_time(pipeline_send_, pass, kNowhere, begin);
 }
 
 // Around whichever operator runs.
@@ -189,19 +201,35 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
   ArenaMeter& meter = activations_.meter();
   meter.begin_pass({pass.chunk, pass.micro_batch}, position, pass.part, operators);
   for (const Operator& op : operators) {
+    // The store moves what ZeRO shards, around each pass of a module.
+    if (op.pass == msmoe::Pass::kSync) continue;
+    const double begin = time_observer_ ? seconds_now() : 0;
     meter.begin(op);
     run_operator(op, call, places, stashes);
     meter.end(op);
+    if (time_observer_) tell_time(op, pass, static_cast<int>(position), begin);
   }
   meter.end_pass();
   if (pass.part != PassPart::kForward) rank_.store.end_gradients(idx);
   rank_.store.end_use(idx);
 }
 
+void StageRunner::tell_time(const Operator& op, const Pass& pass, int position, double begin) const {
+  time_observer_({.name = op.name,
+                  .pass = part_name(pass.part),
+                  .stream = op.stream,
+                  .micro_batch = pass.micro_batch,
+                  .chunk = pass.chunk,
+                  .module = position,
+                  .layer = position == kNowhere ? -1 : position_.layer.load(),
+                  .bytes = op.transfer.payload.count,
+                  .flops = op.compute.flops.count,
+                  .begin_seconds = begin,
+                  .end_seconds = seconds_now()});
+}
+
 void StageRunner::run_operator(const Operator& op, const Call& around, std::vector<std::byte*>& places,
                                std::vector<BufferPool::Buffer>& stashes) {
-  // The store moves what ZeRO shards, around each pass of a module.
-  if (op.pass == msmoe::Pass::kSync) return;
   if (!op.parts.empty()) {
     for (const Operator& part : op.parts) run_operator(part, around, places, stashes);
     return;
@@ -216,7 +244,6 @@ void StageRunner::run_operator(const Operator& op, const Call& around, std::vect
     return;
   }
   position_.name = op.name;
-  const double begin = observer_ ? now() : 0;
   const Call call{.op = op,
                   .module = around.module,
                   .module_idx = around.module_idx,
@@ -226,11 +253,7 @@ void StageRunner::run_operator(const Operator& op, const Call& around, std::vect
                   .rank = around.rank};
   handler_of(op)(call);
   if (observer_)
-    observer_({.call = call,
-               .module = rank_.store.modules()[around.module_idx],
-               .micro_batch = position_.micro_batch,
-               .begin_seconds = begin,
-               .end_seconds = now()});
+    observer_({.call = call, .module = rank_.store.modules()[around.module_idx], .micro_batch = position_.micro_batch});
 }
 
 }  // namespace msmoe::executor

@@ -17,6 +17,7 @@
 #include "executor/interpreter/activations.h"
 #include "executor/interpreter/call.h"
 #include "executor/interpreter/mailbox.h"
+#include "executor/operator_time.h"
 
 namespace msmoe::executor {
 
@@ -33,7 +34,6 @@ struct OperatorRun {
   const Call& call;
   ModuleId module;
   int micro_batch = 0;
-  double begin_seconds = 0, end_seconds = 0;  // on the clock of std::chrono::steady_clock
 };
 using OperatorObserver = std::function<void(const OperatorRun&)>;
 
@@ -49,7 +49,9 @@ class StageRunner {
   // Forward passes alone: the loss is added to the rank's sums.
   void evaluate(const std::vector<MicroBatch>& batches);
 
+  // Parts of fused operators are told one by one to the former, and as one operator to the latter.
   void observe(OperatorObserver observer) { observer_ = std::move(observer); }
+  void observe_times(TimeObserver observer) { time_observer_ = std::move(observer); }
   // Room for all tensors, and the most that lived there at once so far.
   std::int64_t arena_bytes() const { return activations_.arena_bytes(); }
   ArenaPeak arena_peak() const { return activations_.meter().peak(); }
@@ -67,6 +69,8 @@ class StageRunner {
   Call call_of(const Pass& pass, std::size_t position, const std::vector<std::byte*>& places);
   void run_module(const Pass& pass, std::size_t position, const std::vector<Operator>& operators,
                   std::vector<std::byte*> places);
+  void send(const Pass& pass, int to, const std::byte* data);
+  void tell_time(const Operator& op, const Pass& pass, int position, double begin) const;
   void run_operator(const Operator& op, const Call& around, std::vector<std::byte*>& places,
                     std::vector<BufferPool::Buffer>& stashes);
   std::size_t module_idx(int chunk, std::size_t position) const {
@@ -84,12 +88,14 @@ class StageRunner {
   PipelineShape shape_;
   Position& position_;
   Activations activations_;
+  Operator pipeline_send_;
   Mailbox mailbox_;
   std::vector<std::size_t> first_module_;               // by chunk
   std::vector<std::vector<Operator>> input_, weights_;  // by module of the program: backward in parts
   std::map<Pair, std::vector<Routing>> routing_;        // by module of the chunk
   const std::vector<MicroBatch>* batches_ = nullptr;
   OperatorObserver observer_;
+  TimeObserver time_observer_;
   bool scribbles_ = false;
 };
 

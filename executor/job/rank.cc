@@ -21,6 +21,7 @@
 #include "executor/telling/step_line.h"
 #include "executor/telling/tensorboard_events.h"
 #include "executor/training/checkpoints.h"
+#include "executor/training/timeline.h"
 #include "executor/training/trainer.h"
 
 namespace msmoe::executor {
@@ -140,7 +141,9 @@ class RankRun {
     bool stops = false;
     while (step < options_.steps && !stops) {
       ++step;
+      const std::unique_ptr<Timeline> timeline = timeline_of(step, start.step);
       stops = train(step, sampler, begin);
+      if (timeline) timeline->write(options_.trace);
       const bool is_last = stops || step == options_.steps;
       if (is_due(options_.validate_every, step) && !is_last) {
         validate(step);
@@ -212,6 +215,14 @@ class RankRun {
     load_weights(trainer_.store(), job_.model, ModelReader(options_.from),
                  job_.numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves);
     return state_of(0, 0);
+  }
+
+  // The second step's, or that of the only one: the first one warms up. Steps before `start` were another run's.
+  std::unique_ptr<Timeline> timeline_of(std::int64_t step, std::int64_t start) {
+    if (options_.trace.empty() || step != std::min(start + 2, options_.steps)) return nullptr;
+    auto timeline = std::make_unique<Timeline>(trainer_, others_.of(GroupKind::kWorld));
+    timeline->begin_step();
+    return timeline;
   }
 
   struct Batch {

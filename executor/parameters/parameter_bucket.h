@@ -34,6 +34,7 @@ class ParameterBucket {
   ParameterBucket(LocalBucket layout, const Plan& plan, Backend& backend, BufferPool& pool, Communicator& group);
 
   const LocalBucket& layout() const { return layout_; }
+  bool has_replicas() const { return group_.size() > 1; }
   Range own() const;                                           // this rank's shard
   Range held() const { return zero_ == 0 ? whole() : own(); }  // of masters and moments
 

@@ -32,6 +32,7 @@ ParameterStore::ParameterStore(const Model& model, const Plan& plan, const MeshP
     : backend_(backend),
       communicators_(communicators),
       modules_(std::move(modules)),
+      zero_(static_cast<int>(plan.zero)),
       splits_weights_(plan.attention == AttentionParallelism::kTensor && plan.attention_degree > 1),
       pool_(backend) {
   if (plan.zero >= 2 && plan.schedule == PipelineSchedule::kDualPipe)
@@ -151,8 +152,32 @@ void ParameterStore::for_each_used_bucket(std::size_t module_idx, Do action) {
     for_each_bucket(held_[*tied_embedding_], action);
 }
 
+template <class Do>
+void ParameterStore::timed(OperatorTime time, Do action) const {
+  if (!time_observer_) return action();
+  time.begin_seconds = seconds_now();
+  action();
+  time.end_seconds = seconds_now();
+  time_observer_(time);
+}
+
+template <class Do>
+void ParameterStore::synchronize(const char* name, const char* pass, std::size_t module_idx, ParameterBucket& bucket,
+                                 Do action) const {
+  if (!bucket.has_replicas()) return action();
+  const bool is_expert = bucket.layout().group == GroupKind::kExpertData;
+  timed({.name = is_expert ? std::string("expert_") + name : name,
+         .pass = pass,
+         .stream = Stream::kData,
+         .layer = modules_[module_idx].layer},
+        action);
+}
+
 void ParameterStore::begin_use(std::size_t module_idx) {
-  for_each_used_bucket(module_idx, [](ParameterBucket& bucket) { bucket.begin_use(); });
+  if (zero_ < 3) return;
+  for_each_used_bucket(module_idx, [&](ParameterBucket& bucket) {
+    synchronize("param_gather", "gather", module_idx, bucket, [&] { bucket.begin_use(); });
+  });
 }
 void ParameterStore::end_use(std::size_t module_idx) {
   for_each_used_bucket(module_idx, [](ParameterBucket& bucket) { bucket.end_use(); });
@@ -161,25 +186,40 @@ void ParameterStore::begin_gradients(std::size_t module_idx) {
   for_each_used_bucket(module_idx, [](ParameterBucket& bucket) { bucket.begin_gradients(); });
 }
 void ParameterStore::end_gradients(std::size_t module_idx) {
-  for_each_used_bucket(module_idx, [](ParameterBucket& bucket) { bucket.end_gradients(); });
+  if (zero_ < 2) return;
+  for_each_used_bucket(module_idx, [&](ParameterBucket& bucket) {
+    synchronize("grad_reduce", "reduce", module_idx, bucket, [&] { bucket.end_gradients(); });
+  });
 }
 
 void ParameterStore::reduce_gradients() {
-  for_each_bucket([](ParameterBucket& bucket) { bucket.reduce_gradients(); });
+  if (zero_ >= 2) return;
+  for (const std::size_t module_idx : in_order_) {
+    for_each_bucket(held_[module_idx], [&](ParameterBucket& bucket) {
+      synchronize("grad_reduce", "reduce", module_idx, bucket, [&] { bucket.reduce_gradients(); });
+    });
+  }
 }
 
 void ParameterStore::sum_shared_gradients() {
   if (!splits_weights_) return;
-  Communicator& tensor_ranks = communicators_(GroupKind::kAttention);
-  for_each_bucket([&](ParameterBucket& bucket) { bucket.sum_over_tensor_ranks(tensor_ranks); });
+  timed({.name = "shared_grad_reduce", .pass = "reduce", .stream = Stream::kData}, [&] {
+    Communicator& tensor_ranks = communicators_(GroupKind::kAttention);
+    for_each_bucket([&](ParameterBucket& bucket) { bucket.sum_over_tensor_ranks(tensor_ranks); });
+  });
 }
 
 double ParameterStore::squared_norm() {
-  kernels::SquaredNorm norm{.sum = squared_norm_};
-  for_each_bucket([&](ParameterBucket& bucket) { bucket.add_norm_terms(norm); });
-  backend_.run(norm, Stream::kCompute);
-  backend_.finish(Stream::kCompute);
-  communicators_(GroupKind::kWorld).all_reduce(squared_norm_.as<float>(), 1, Reduction::kSum);
+  timed({.name = "grad_norm", .pass = "optimizer"}, [&] {
+    kernels::SquaredNorm norm{.sum = squared_norm_};
+    for_each_bucket([&](ParameterBucket& bucket) { bucket.add_norm_terms(norm); });
+    backend_.run(norm, Stream::kCompute);
+    backend_.finish(Stream::kCompute);
+  });
+  Communicator& world = communicators_(GroupKind::kWorld);
+  if (world.size() > 1)
+    timed({.name = "grad_norm_reduce", .pass = "optimizer"},
+          [&] { world.all_reduce(squared_norm_.as<float>(), 1, Reduction::kSum); });
   norm_is_known_ = true;
   float sum = 0;
   backend_.to_host(&sum, squared_norm_.data, sizeof(sum));
@@ -187,19 +227,26 @@ double ParameterStore::squared_norm() {
 }
 
 void ParameterStore::update(const UpdateSettings& settings) {
-  kernels::AdamW adam{.rate = settings.rate,
-                      .beta1 = settings.beta1,
-                      .beta2 = settings.beta2,
-                      .epsilon = settings.epsilon,
-                      .step = settings.step};
-  if (settings.clip > 0) {
-    assert(norm_is_known_);
-    backend_.run(kernels::ClipScale{squared_norm_, clip_scale_, settings.clip}, Stream::kCompute);
-    adam.gradient_scale = clip_scale_;
+  timed({.name = "adamw", .pass = "optimizer"}, [&] {
+    kernels::AdamW adam{.rate = settings.rate,
+                        .beta1 = settings.beta1,
+                        .beta2 = settings.beta2,
+                        .epsilon = settings.epsilon,
+                        .step = settings.step};
+    if (settings.clip > 0) {
+      assert(norm_is_known_);
+      backend_.run(kernels::ClipScale{squared_norm_, clip_scale_, settings.clip}, Stream::kCompute);
+      adam.gradient_scale = clip_scale_;
+    }
+    for_each_bucket([&](ParameterBucket& bucket) { bucket.add_updates(adam, settings.decay); });
+    backend_.run(adam, Stream::kCompute);
+  });
+  if (zero_ == 0 || zero_ == 3) return;
+  for (const std::size_t module_idx : in_order_) {
+    for_each_bucket(held_[module_idx], [&](ParameterBucket& bucket) {
+      synchronize("param_gather", "gather", module_idx, bucket, [&] { bucket.gather_weights(); });
+    });
   }
-  for_each_bucket([&](ParameterBucket& bucket) { bucket.add_updates(adam, settings.decay); });
-  backend_.run(adam, Stream::kCompute);
-  for_each_bucket([](ParameterBucket& bucket) { bucket.gather_weights(); });
 }
 
 void ParameterStore::zero_gradients() {

@@ -26,6 +26,7 @@
 
 #include "executor/backend/backend.h"
 #include "executor/communication/communicator.h"
+#include "executor/operator_time.h"
 #include "executor/parameters/buffer_pool.h"
 #include "executor/parameters/local_parameters.h"
 #include "executor/parameters/parameter_bucket.h"
@@ -66,6 +67,9 @@ class ParameterStore {
                  Backend& backend, const Communicators& communicators);
 
   const std::vector<ModuleId>& modules() const { return modules_; }
+
+  // Told of each synchronization, bucket by bucket, and of the optimizer's operators, when they are done.
+  void observe_times(TimeObserver observer) { time_observer_ = std::move(observer); }
 
   // ---- Slices held here: [rows, columns], vectors [1, n]; gradients fp32. Part::kHead of a tied head is the
   // embedding.
@@ -126,12 +130,20 @@ class ParameterStore {
   void for_each_bucket(Do action);
   template <class Do>
   void for_each_used_bucket(std::size_t module_idx, Do action);
+  // An operator of the program, of one layer or of none (-1).
+  template <class Do>
+  void timed(OperatorTime time, Do action) const;
+  // A bucket of a module is synchronized, where it communicates at all; of experts "expert_" stands before the name.
+  template <class Do>
+  void synchronize(const char* name, const char* pass, std::size_t module_idx, ParameterBucket& bucket,
+                   Do action) const;
   template <class RangeOf, class Takes>
   std::vector<StatePiece> pieces(RangeOf range_of, Takes takes) const;
 
   Backend& backend_;
   Communicators communicators_;
   std::vector<ModuleId> modules_;
+  int zero_;
   bool splits_weights_;                        // by tensor parallelism
   std::optional<std::size_t> tied_embedding_;  // the module whose matrix the head uses
   BufferPool pool_;
@@ -139,6 +151,7 @@ class ParameterStore {
   std::vector<std::size_t> in_order_;  // modules in the order of runs_before
   kernels::View squared_norm_, clip_scale_;
   bool norm_is_known_ = false;
+  TimeObserver time_observer_;
 };
 
 }  // namespace msmoe::executor

@@ -201,4 +201,9 @@ void Trainer::update(const UpdateSettings& settings, double bias_rate) {
       store_.update_router_bias(idx, rank_.sums.expert_counts[idx], bias_rate);
 }
 
+void Trainer::observe_times(const TimeObserver& observer) {
+  runner_.observe_times(observer);
+  store_.observe_times(observer);
+}
+
 }  // namespace msmoe::executor

@@ -54,6 +54,10 @@ class Trainer {
   // One step of AdamW; gradients are zero again. bias_rate: of the router biases that balance experts; 0: they stay.
   void update(const UpdateSettings& settings, double bias_rate);
 
+  // Operators of the stage, synchronization and optimizer alike. See StageRunner and ParameterStore.
+  void observe_times(const TimeObserver& observer);
+
+  const Plan& plan() const { return plan_; }
   ParameterStore& store() { return store_; }
   StageRunner& runner() { return runner_; }
   const MeshPlace& place() const { return place_; }
