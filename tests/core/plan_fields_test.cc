@@ -27,6 +27,7 @@ TEST(PlanFields, EveryFieldIsSetAndReadBack) {
                                                                    {"ep", "4"},
                                                                    {"etp", "2"},
                                                                    {"dispatch", "ag_rs"},
+                                                                   {"capacity", "1.25"},
                                                                    {"pp", "15"},
                                                                    {"vpp", "2"},
                                                                    {"schedule", "interleaved"},

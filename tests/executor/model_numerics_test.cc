@@ -150,9 +150,10 @@ TEST(ModelNumerics, ShippedModels) {
       if (error.place() != "model_type") refused[name] = error.place();
     }
   }
-  EXPECT_EQ(trained, (std::set<std::string>{"deepseek-moe-16b", "deepseek-v2", "deepseek-v2-lite", "llama-2-7b",
-                                            "llama3-8x70b", "megascale-352b", "mixtral-8x22b", "mixtral-8x22b-g8t8",
-                                            "mixtral-8x7b", "olmoe", "qwen3-235b-a22b", "qwen3-30b-a3b", "qwen3-8b"}));
+  EXPECT_EQ(trained,
+            (std::set<std::string>{"deepseek-moe-16b", "deepseek-v2", "deepseek-v2-lite", "llama-2-7b", "llama3-8x70b",
+                                   "megascale-352b", "mixtral-8x22b", "mixtral-8x22b-g8t8", "mixtral-8x7b", "olmoe",
+                                   "qwen3-235b-a22b", "qwen3-30b-a3b", "qwen3-8b", "tiny-moe"}));
   EXPECT_EQ(refused, (std::map<std::string, std::string>{{"deepseek-v3", "num_nextn_predict_layers"},
                                                          {"glm-4.5", "num_nextn_predict_layers"},
                                                          {"glm-4.5-air", "num_nextn_predict_layers"},

@@ -94,7 +94,7 @@ class TimelineTest : public testing::Test {
     std::vector<std::string> names;
     for (const json& event : events)
       if (event.at("ph") == "X" && event.at("pid") == rank && !event.at("args").contains("micro_batch") &&
-          std::find(names.begin(), names.end(), event.at("name")) == names.end())
+          std::find(names.begin(), names.end(), event.at("name").get<std::string>()) == names.end())
         names.push_back(event.at("name"));
     return names;
   }
