@@ -376,9 +376,9 @@ TEST(Checkpoints, TrainingGoesOnWhileOneIsWritten) {
     EXPECT_EQ(rank.save(0), Lines{});
     rank.step(0);
     EXPECT_EQ(CheckpointFolder(scratch.path()).steps(), std::vector<std::int64_t>{});
+    rendezvous.barrier();  // both have looked
     went_on = true;
     went_on.notify_one();
-    rendezvous.barrier();
     EXPECT_EQ(rank.save(1), Lines{});
     EXPECT_EQ(CheckpointFolder(scratch.path()).steps().front(), 0);
     EXPECT_EQ(rank.checkpoints.finish(), Lines{});
