@@ -117,7 +117,7 @@ TEST_P(PlansTest, TrainAsOneRank) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, PlansTest, testing::ValuesIn(tiny_models()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& family) { return family.param; });
 
 }  // namespace
 }  // namespace msmoe::executor

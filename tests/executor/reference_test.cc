@@ -85,7 +85,7 @@ TEST_P(ReferenceTest, LogitsLossAndGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, ReferenceTest, testing::ValuesIn(tiny_models()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& family) { return family.param; });
 
 }  // namespace
 }  // namespace msmoe::executor
