@@ -81,7 +81,7 @@ void Checkpoints::write(const StateSnapshot& snapshot, const TrainingState& stat
       commit(state, stop);
     } catch (const std::runtime_error& error) {
       if (failure.empty()) failure = error.what();
-      folder_.abandon(state.step);
+      abandon(state.step);
     }
   if (!failure.empty()) lines_.push_back(given_up(state.step, failure));
 } catch (...) {
@@ -91,6 +91,10 @@ void Checkpoints::write(const StateSnapshot& snapshot, const TrainingState& stat
 void Checkpoints::write_part(const StateSnapshot& snapshot, std::int64_t step) const {
   const std::string folder = folder_.writing_folder(step);
   tell_written(folder, trained_.rank, {step, {snapshot.write(folder, trained_.rank)}});
+}
+
+// A rank that did not tell in time may write still; the next begin() clears away what is left.
+void Checkpoints::abandon(std::int64_t step) try { folder_.abandon(step); } catch (const std::runtime_error&) {
 }
 
 // By rank 0.

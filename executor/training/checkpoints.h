@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -79,6 +80,7 @@ class Checkpoints {
   void write(const StateSnapshot& snapshot, const TrainingState& state, const std::stop_token& stop);
   void write_part(const StateSnapshot& snapshot, std::int64_t step) const;
   void commit(const TrainingState& state, const std::stop_token& stop);
+  void abandon(std::int64_t step);
 
   TrainedModel trained_;
   ParameterStore& store_;
