@@ -12,4 +12,5 @@ configure_package_config_file(cmake/msmoeConfig.cmake.in msmoeConfig.cmake INSTA
 # Before 1.0 any minor release may change an interface.
 write_basic_package_version_file(msmoeConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/msmoeConfig.cmake ${PROJECT_BINARY_DIR}/msmoeConfigVersion.cmake
+  cmake/FindOpenBLAS.cmake
   DESTINATION ${package_folder})

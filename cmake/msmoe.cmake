@@ -65,7 +65,9 @@ endfunction()
 function(msmoe_program name)
   cmake_parse_arguments(arg "" "" "DEPENDS" ${ARGN})
   add_executable(${name} main.cc)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  # Installed programs load the libraries they were linked with: of OpenBLAS the single-threaded one.
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin
+    INSTALL_RPATH_USE_LINK_PATH ON)
   target_link_libraries(${name} PRIVATE ${arg_DEPENDS} CLI11::CLI11 msmoe_flags)
   install(TARGETS ${name} RUNTIME)
 endfunction()

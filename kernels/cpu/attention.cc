@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "kernels/cpu/operators.h"
+#include "kernels/cpu/product.h"
 
 namespace msmoe::kernels::cpu {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Rows = Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, 0, Eigen::OuterStride<>>;
+// fp32, as on GPUs: products, weights and their sums.
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Vector = Eigen::Map<const Eigen::VectorXf>;
 
 // Queries that are taken together: rows [first, first + queries), of which query i sees the first keys - queries + i +
 // 1 of the rows [first_key, first_key + keys). What none of them sees takes neither time nor memory.
@@ -21,16 +23,15 @@ struct Block {
 };
 constexpr std::int64_t kBlockQueries = 64;
 
-// The columns of one head, for some rows.
-Rows head_of(const View& view, std::int64_t first, std::int64_t rows, std::int64_t head, std::int64_t width) {
-  return {row(view, first) + head * width, rows, width, Eigen::OuterStride<>(view.columns)};
+// The columns of one head, from some row on.
+float* head_of(const View& view, std::int64_t first, std::int64_t head, std::int64_t width) {
+  return row(view, first) + head * width;
 }
-Rows queries_of(const Block& block, const View& view, std::int64_t head, std::int64_t width) {
-  return head_of(view, block.first, block.queries, head, width);
+Factor factor(const View& view, std::int64_t first, std::int64_t head, std::int64_t width, bool transposed = false) {
+  return {head_of(view, first, head, width), view.columns, transposed};
 }
-Rows keys_of(const Block& block, const View& view, std::int64_t head, std::int64_t width) {
-  return head_of(view, block.first_key, block.keys, head, width);
-}
+Factor factor(const Matrix& matrix, bool transposed = false) { return {matrix.data(), matrix.cols(), transposed}; }
+Sum sum_in(Matrix& matrix) { return {matrix.data(), matrix.cols()}; }
 
 // Calls visit(first, length, begin, end) for each sequence: its queries and its range of keys.
 template <class Operation, class Visit>
@@ -101,23 +102,27 @@ std::vector<Block> blocks_of(const Operation& operation) {
 void run(const Attention& operation, const Check& check) {
   check_views(operation, check);
   const AttentionShape& shape = operation.shape;
+  const auto scale = static_cast<float>(shape.scale);
+  Matrix weights;
   for (const Block& block : blocks_of(operation)) {
+    weights.resize(block.queries, block.keys);
     for (std::int64_t head = 0; head < shape.heads; ++head) {
       const std::int64_t kv_head = head / (shape.heads / shape.kv_heads);
-      const Matrix query = queries_of(block, operation.query, head, shape.width).cast<double>();
-      const Matrix key = keys_of(block, operation.key, kv_head, shape.width).cast<double>();
-      const Matrix value = keys_of(block, operation.value, kv_head, shape.value_width).cast<double>();
-      Matrix weights = shape.scale * query * key.transpose();
+      multiply({block.queries, block.keys, shape.width}, factor(operation.query, block.first, head, shape.width),
+               factor(operation.key, block.first_key, kv_head, shape.width, /*transposed=*/true), sum_in(weights),
+               scale);
       for (std::int64_t i = 0; i < block.queries; ++i) {
         auto seen = weights.row(i).head(block.seen_by(i)).array();
-        const double maximum = seen.maxCoeff();
+        const float maximum = seen.maxCoeff();
         seen = (seen - maximum).exp();
-        const double sum = seen.sum();
-        seen /= sum;
+        const float sum = seen.sum();
+        seen *= 1 / sum;
         weights.row(i).tail(block.keys - block.seen_by(i)).setZero();
-        row(operation.log_sum_exp, head)[block.first + i] = static_cast<float>(maximum + std::log(sum));
+        row(operation.log_sum_exp, head)[block.first + i] = maximum + std::log(sum);
       }
-      queries_of(block, operation.out, head, shape.value_width) = (weights * value).cast<float>();
+      multiply({block.queries, shape.value_width, block.keys}, factor(weights),
+               factor(operation.value, block.first_key, kv_head, shape.value_width),
+               {head_of(operation.out, block.first, head, shape.value_width), operation.out.columns});
     }
   }
 }
@@ -128,46 +133,48 @@ void run(const Attention& operation, const Check& check) {
 //   there.
 void run(const AttentionBackward& operation, const Check& check) {
   check_views(operation, check);
-  const AttentionShape& shape = operation.shape;
-  const std::int64_t tokens = operation.query.rows, rows = operation.key.rows;
-  check.matrix("out_gradient", operation.out_gradient, tokens, shape.heads * shape.value_width);
-  check.matrix("query_gradient", operation.query_gradient, tokens, shape.heads * shape.width);
-  check.matrix("key_gradient", operation.key_gradient, rows, shape.kv_heads * shape.width);
-  check.matrix("value_gradient", operation.value_gradient, rows, shape.kv_heads * shape.value_width);
-  if (rows == 0) return;
+  const auto& [shape, query, key, value, out, log_sum_exp, out_gradient, query_gradient, key_gradient, value_gradient,
+               starts, key_ranges] = operation;
+  check.matrix("out_gradient", out_gradient, query.rows, shape.heads * shape.value_width);
+  check.matrix("query_gradient", query_gradient, query.rows, shape.heads * shape.width);
+  check.matrix("key_gradient", key_gradient, key.rows, shape.kv_heads * shape.width);
+  check.matrix("value_gradient", value_gradient, key.rows, shape.kv_heads * shape.value_width);
 
-  const std::int64_t sharers = shape.heads / shape.kv_heads;
-  const std::vector<Block> blocks = blocks_of(operation);
-  for (std::int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
-    Matrix key_gradient = Matrix::Zero(rows, shape.width), value_gradient = Matrix::Zero(rows, shape.value_width);
-    for (const Block& block : blocks) {
-      const Matrix key = keys_of(block, operation.key, kv_head, shape.width).cast<double>();
-      const Matrix value = keys_of(block, operation.value, kv_head, shape.value_width).cast<double>();
-      for (std::int64_t head = kv_head * sharers; head < (kv_head + 1) * sharers; ++head) {
-        const Matrix query = queries_of(block, operation.query, head, shape.width).cast<double>();
-        const Matrix out = queries_of(block, operation.out, head, shape.value_width).cast<double>();
-        const Matrix out_gradient = queries_of(block, operation.out_gradient, head, shape.value_width).cast<double>();
-        Matrix weights = shape.scale * query * key.transpose();
-        Matrix scores_gradient = out_gradient * value.transpose();
-        for (std::int64_t i = 0; i < block.queries; ++i) {
-          const double log_sum_exp = row(operation.log_sum_exp, head)[block.first + i];
-          const double mean = out_gradient.row(i).dot(out.row(i));
-          const std::int64_t seen = block.seen_by(i), hidden = block.keys - seen;
-          auto weight = weights.row(i).head(seen).array();
-          weight = (weight - log_sum_exp).exp();
-          scores_gradient.row(i).head(seen).array() = weight * (scores_gradient.row(i).head(seen).array() - mean);
-          weights.row(i).tail(hidden).setZero();
-          scores_gradient.row(i).tail(hidden).setZero();
-        }
-        value_gradient.middleRows(block.first_key, block.keys).noalias() += weights.transpose() * out_gradient;
-        key_gradient.middleRows(block.first_key, block.keys).noalias() +=
-            shape.scale * scores_gradient.transpose() * query;
-        queries_of(block, operation.query_gradient, head, shape.width) =
-            (shape.scale * scores_gradient * key).cast<float>();
+  const auto scale = static_cast<float>(shape.scale);
+  const std::int64_t width = shape.width, value_width = shape.value_width;
+  std::fill_n(key_gradient.as<float>(), key_gradient.size(), 0.0F);
+  std::fill_n(value_gradient.as<float>(), value_gradient.size(), 0.0F);
+  Matrix weights, scores_gradient;
+  for (const Block& block : blocks_of(operation)) {
+    weights.resize(block.queries, block.keys);
+    scores_gradient.resize(block.queries, block.keys);
+    for (std::int64_t head = 0; head < shape.heads; ++head) {
+      const std::int64_t kv_head = head / (shape.heads / shape.kv_heads);
+      const Factor queries = factor(query, block.first, head, width);
+      const Factor out_gradients = factor(out_gradient, block.first, head, value_width);
+      multiply({block.queries, block.keys, width}, queries, factor(key, block.first_key, kv_head, width, true),
+               sum_in(weights), scale);
+      multiply({block.queries, block.keys, value_width}, out_gradients,
+               factor(value, block.first_key, kv_head, value_width, true), sum_in(scores_gradient));
+      for (std::int64_t i = 0; i < block.queries; ++i) {
+        const std::int64_t seen = block.seen_by(i), hidden = block.keys - seen, token = block.first + i;
+        const float mean = Vector(head_of(out_gradient, token, head, value_width), value_width)
+                               .dot(Vector(head_of(out, token, head, value_width), value_width));
+        auto weight = weights.row(i).head(seen).array();
+        auto gradient = scores_gradient.row(i).head(seen).array();
+        weight = (weight - row(log_sum_exp, head)[token]).exp();
+        gradient = weight * (gradient - mean);
+        weights.row(i).tail(hidden).setZero();
+        scores_gradient.row(i).tail(hidden).setZero();
       }
+      multiply({block.keys, value_width, block.queries}, factor(weights, true), out_gradients,
+               {head_of(value_gradient, block.first_key, kv_head, value_width), value_gradient.columns, true});
+      multiply({block.keys, width, block.queries}, factor(scores_gradient, true), queries,
+               {head_of(key_gradient, block.first_key, kv_head, width), key_gradient.columns, true}, scale);
+      multiply({block.queries, width, block.keys}, factor(scores_gradient),
+               factor(key, block.first_key, kv_head, width),
+               {head_of(query_gradient, block.first, head, width), query_gradient.columns}, scale);
     }
-    head_of(operation.key_gradient, 0, rows, kv_head, shape.width) = key_gradient.cast<float>();
-    head_of(operation.value_gradient, 0, rows, kv_head, shape.value_width) = value_gradient.cast<float>();
   }
 }
 

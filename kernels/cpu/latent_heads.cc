@@ -45,7 +45,7 @@ void run(const LatentHeads& operation, const Check& check) {
       std::copy_n(from + plain, value_width, row(value, token) + head * value_width);
     }
     for (std::int64_t pair = 0; pair < turned / 2; ++pair) {
-      const Turn turn(positions.as<std::int32_t>()[token], pair, turned, base);
+      const Turn turn(positions.as<std::int32_t>()[token], turn_frequency(pair, turned, base), turned);
       const float* shared = row(rotary, token) + pair;
       for (std::int64_t head = 0; head < heads; ++head) {
         const std::int64_t at = head * together + plain + pair;
@@ -81,7 +81,7 @@ void run(const LatentHeadsBackward& operation, const Check& check) {
     }
     const double position = positions.as<std::int32_t>()[token];
     for (std::int64_t pair = 0; pair < turned / 2; ++pair) {
-      const Turn back(-position, pair, turned, base);
+      const Turn back(-position, turn_frequency(pair, turned, base), turned);
       double first = 0, second = 0;
       for (std::int64_t head = 0; head < heads; ++head) {
         const std::int64_t at = head * together + plain + pair;

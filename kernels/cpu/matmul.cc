@@ -1,24 +1,7 @@
-#include <Eigen/Core>
-
 #include "kernels/cpu/operators.h"
+#include "kernels/cpu/product.h"
 
 namespace msmoe::kernels::cpu {
-namespace {
-
-using Matrix = Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-
-Matrix matrix(const View& view) { return {view.as<float>(), view.rows, view.columns}; }
-Matrix rows_of(const View& view, std::int64_t first, std::int64_t count) {
-  return {view.as<float>() + first * view.columns, count, view.columns};
-}
-
-template <class Left, class Right>
-void multiply(const Left& left, const Right& right, Matrix out, bool accumulate) {
-  if (!accumulate) out.setZero();
-  if (out.size() > 0 && left.cols() > 0) out.noalias() += left * right;
-}
-
-}  // namespace
 
 void run(const Gemm& operation, const Check& check) {
   const auto& [a, b, c, transpose_a, transpose_b, accumulate, sms] = operation;
@@ -27,15 +10,8 @@ void run(const Gemm& operation, const Check& check) {
   check.matrix("b", b, transpose_b ? kAny : k, transpose_b ? k : kAny);
   check.matrix("c", c, m, transpose_b ? b.rows : b.columns);
   check.value("sms", sms, 0, INT32_MAX);
-  const Matrix left = matrix(a), right = matrix(b), out = matrix(c);
-  if (transpose_a && transpose_b)
-    multiply(left.transpose(), right.transpose(), out, accumulate);
-  else if (transpose_a)
-    multiply(left.transpose(), right, out, accumulate);
-  else if (transpose_b)
-    multiply(left, right.transpose(), out, accumulate);
-  else
-    multiply(left, right, out, accumulate);
+  multiply({m, c.columns, k}, {a.as<float>(), a.columns, transpose_a}, {b.as<float>(), b.columns, transpose_b},
+           {c.as<float>(), c.columns, accumulate});
 }
 
 void run(const GroupedGemm& operation, const Check& check) {
@@ -66,15 +42,21 @@ void run(const GroupedGemm& operation, const Check& check) {
   for (std::int64_t expert = 0; expert < experts; ++expert) {
     const std::int64_t first = offsets.as<std::int32_t>()[expert];
     const std::int64_t count = offsets.as<std::int32_t>()[expert + 1] - first;
-    const Matrix mine = rows_of(rows, first, count);
-    if (pass == GroupedPass::kForward) {
-      const Matrix weight = rows_of(weights, expert * out.columns, out.columns);
-      multiply(mine, weight.transpose(), rows_of(out, first, count), false);
-    } else if (pass == GroupedPass::kInputGradient) {
-      multiply(mine, rows_of(weights, expert * rows.columns, rows.columns), rows_of(out, first, count), false);
-    } else {
-      multiply(mine.transpose(), rows_of(weights, first, count), rows_of(out, expert * rows.columns, rows.columns),
-               accumulate);
+    const Extents by_row{count, out.columns, rows.columns};
+    switch (pass) {
+      case GroupedPass::kForward:
+        multiply(by_row, {row(rows, first), rows.columns},
+                 {row(weights, expert * out.columns), weights.columns, /*transposed=*/true},
+                 {row(out, first), out.columns});
+        break;
+      case GroupedPass::kInputGradient:
+        multiply(by_row, {row(rows, first), rows.columns}, {row(weights, expert * rows.columns), weights.columns},
+                 {row(out, first), out.columns});
+        break;
+      case GroupedPass::kWeightGradient:
+        multiply({rows.columns, out.columns, count}, {row(rows, first), rows.columns, /*transposed=*/true},
+                 {row(weights, first), weights.columns}, {row(out, expert * rows.columns), out.columns, accumulate});
+        break;
     }
   }
 }

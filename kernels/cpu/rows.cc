@@ -5,8 +5,8 @@
 namespace msmoe::kernels::cpu {
 namespace {
 
-void add_multiple(double factor, const float* in, float* out, std::int64_t columns) {
-  for (std::int64_t i = 0; i < columns; ++i) out[i] += static_cast<float>(factor * in[i]);
+void add_multiple(float factor, const float* in, float* out, std::int64_t columns) {
+  for (std::int64_t i = 0; i < columns; ++i) out[i] += factor * in[i];
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -8,7 +9,10 @@
 namespace msmoe::kernels::cpu {
 namespace {
 
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+// A row, or a part of one, for arithmetic in fp32.
+using Array = Eigen::Map<Eigen::ArrayXf>;
+
+auto sigmoid(const Array& x) { return (1 + (-x).exp()).inverse(); }
 
 void check_rotation(const Rope& operation, const Check& check) {
   const auto& [vectors, positions, out, width, rotated, base, backward] = operation;
@@ -87,10 +91,11 @@ void run(const Rope& operation, const Check& check) {
   const auto& [vectors, positions, out, width, rotated, base, backward] = operation;
   const View& turned = out ? out : vectors;
   if (out) std::copy_n(vectors.as<float>(), vectors.size(), out.as<float>());
-  for (std::int64_t token = 0; token < vectors.rows; ++token) {
-    const double position = positions.as<std::int32_t>()[token];
-    for (std::int64_t pair = 0; pair < rotated / 2; ++pair) {
-      const Turn turn(backward ? -position : position, pair, rotated, base);
+  for (std::int64_t pair = 0; pair < rotated / 2; ++pair) {
+    const double frequency = turn_frequency(pair, rotated, base);
+    for (std::int64_t token = 0; token < vectors.rows; ++token) {
+      const double position = positions.as<std::int32_t>()[token];
+      const Turn turn(backward ? -position : position, frequency, rotated);
       for (std::int64_t end = width; end <= vectors.columns; end += width) {
         float* first = row(turned, token) + end - rotated + pair;
         turn.apply(first[0], first[rotated / 2], first);
@@ -106,10 +111,9 @@ void run(const SwiGlu& operation, const Check& check) {
   check.matrix("gate_up", gate_up, rows, 2 * width);
   if (gate_weights) check.matrix("gate_weights", gate_weights, 1, rows);
   for (std::int64_t r = 0; r < rows; ++r) {
-    const float *gates = row(gate_up, r), *ups = gates + width;
-    const double gate_weight = gate_weights ? gate_weights.as<float>()[r] : 1;
-    for (std::int64_t i = 0; i < width; ++i)
-      row(out, r)[i] = static_cast<float>(gate_weight * gates[i] * sigmoid(gates[i]) * ups[i]);
+    const Array gates(row(gate_up, r), width), ups(row(gate_up, r) + width, width);
+    const float gate_weight = gate_weights ? gate_weights.as<float>()[r] : 1;
+    Array(row(out, r), width) = gate_weight * (gates * sigmoid(gates)) * ups;
   }
 }
 
@@ -128,18 +132,18 @@ void run(const SwiGluBackward& operation, const Check& check) {
     check.matrix("gate_weight_gradient", gate_weight_gradient, 1, rows);
   }
   if (out) check.matrix("out", out, rows, width);
+  Eigen::ArrayXf s(width), silu(width);
   for (std::int64_t r = 0; r < rows; ++r) {
-    const double gate_weight = gate_weights ? gate_weights.as<float>()[r] : 1;
-    double weight_gradient = 0;
-    for (std::int64_t i = 0; i < width; ++i) {
-      const double gate = row(gate_up, r)[i], up = row(gate_up, r)[width + i], s = sigmoid(gate);
-      const double gradient = row(out_gradient, r)[i], weighted = gradient * gate_weight;
-      weight_gradient += gradient * gate * s * up;
-      row(gate_up_gradient, r)[i] = static_cast<float>(weighted * up * (s + gate * s * (1 - s)));
-      row(gate_up_gradient, r)[width + i] = static_cast<float>(weighted * gate * s);
-      if (out) row(out, r)[i] = static_cast<float>(gate_weight * gate * s * up);
-    }
-    if (gate_weights) gate_weight_gradient.as<float>()[r] = static_cast<float>(weight_gradient);
+    const Array gates(row(gate_up, r), width), ups(row(gate_up, r) + width, width);
+    const Array gradient(row(out_gradient, r), width);
+    const float gate_weight = gate_weights ? gate_weights.as<float>()[r] : 1;
+    s = sigmoid(gates);
+    silu = gates * s;
+    if (gate_weights)
+      gate_weight_gradient.as<float>()[r] = static_cast<float>((gradient * silu * ups).cast<double>().sum());
+    Array(row(gate_up_gradient, r), width) = gate_weight * gradient * ups * (s + silu * (1 - s));
+    Array(row(gate_up_gradient, r) + width, width) = gate_weight * gradient * silu;
+    if (out) Array(row(out, r), width) = gate_weight * silu * ups;
   }
 }
 

@@ -1,3 +1,4 @@
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,9 @@
 
 namespace msmoe::kernels::cpu {
 namespace {
+
+using Array = Eigen::Map<Eigen::ArrayXf>;
+Array array(const View& view) { return {view.as<float>(), view.size()}; }
 
 constexpr std::int64_t kBlock = 128;  // elements that share a scale
 
@@ -42,21 +46,23 @@ void run(const AdamW& operation, const Check& check) {
     check.matrix("first_moment", tensor.first_moment, rows, columns);
     check.matrix("second_moment", tensor.second_moment, rows, columns);
   }
-  const double factor = gradient_scale ? *gradient_scale.as<float>() : 1;
-  const double correction1 = 1 - std::pow(beta1, step), correction2 = 1 - std::pow(beta2, step);
+  const float factor = gradient_scale ? *gradient_scale.as<float>() : 1;
+  const auto first_correction = static_cast<float>(1 - std::pow(beta1, step));
+  const auto second_correction = static_cast<float>(1 - std::pow(beta2, step));
+  const auto b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2);
+  const auto a1 = static_cast<float>(1 - beta1), a2 = static_cast<float>(1 - beta2);
   for (const AdamTensor& tensor : tensors) {
-    for (std::int64_t i = 0; i < tensor.master.size(); ++i) {
-      float& master = tensor.master.as<float>()[i];
-      float& first = tensor.first_moment.as<float>()[i];
-      float& second = tensor.second_moment.as<float>()[i];
-      const double gradient = tensor.gradient.as<float>()[i] * factor;
-      const double m = beta1 * first + (1 - beta1) * gradient, v = beta2 * second + (1 - beta2) * gradient * gradient;
-      const double update = m / correction1 / (std::sqrt(v / correction2) + epsilon) + tensor.decay * master;
-      first = static_cast<float>(m);
-      second = static_cast<float>(v);
-      master = static_cast<float>(master - rate * update);
-      store(tensor.parameter, i, master);
-    }
+    const Array gradient = array(tensor.gradient);
+    Array master = array(tensor.master), first = array(tensor.first_moment), second = array(tensor.second_moment);
+    first = b1 * first + a1 * factor * gradient;
+    second = b2 * second + a2 * (factor * gradient).square();
+    master -= static_cast<float>(rate) *
+              (first / first_correction / ((second / second_correction).sqrt() + static_cast<float>(epsilon)) +
+               static_cast<float>(tensor.decay) * master);
+    if (tensor.parameter.element == Element::kFp32)
+      array(tensor.parameter) = master;
+    else
+      for (std::int64_t i = 0; i < master.size(); ++i) store(tensor.parameter, i, master[i]);
   }
 }
 

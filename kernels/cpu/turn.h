@@ -7,10 +7,14 @@
 
 namespace msmoe::kernels::cpu {
 
+inline double turn_frequency(std::int64_t pair, std::int64_t rotated, double base) {
+  return std::pow(base, -2.0 * static_cast<double>(pair) / static_cast<double>(rotated));
+}
+
 class Turn {
  public:
-  Turn(double position, std::int64_t pair, std::int64_t rotated, double base) {
-    const double angle = position * std::pow(base, -2.0 * static_cast<double>(pair) / static_cast<double>(rotated));
+  Turn(double position, double frequency, std::int64_t rotated) {
+    const double angle = position * frequency;
     cosine_ = std::cos(angle);
     sine_ = std::sin(angle);
     half_ = rotated / 2;
