@@ -111,6 +111,25 @@ class Row {
   kernels::Element element_;
 };
 
+// Rows [first, first + rows) of a matrix, and the first columns of a single row.
+inline kernels::View rows_of(const kernels::View& view, std::int64_t first, std::int64_t rows) {
+  const std::size_t row_bytes = static_cast<std::size_t>(view.columns) * size_of(view.element);
+  return {static_cast<std::byte*>(view.data) + static_cast<std::size_t>(first) * row_bytes, rows, view.columns,
+          view.element};
+}
+inline kernels::View first_columns(const kernels::View& row, std::int64_t columns) {
+  return {row.data, 1, columns, row.element};
+}
+
+// A copy on the host, once everything before this operator's place in its stream is done.
+template <class T>
+std::vector<T> to_host(const Call& call, const kernels::View& view) {
+  std::vector<T> values(static_cast<std::size_t>(view.size()));
+  call.rank.backend.finish(call.op.stream);
+  call.rank.backend.to_host(values.data(), view.data, view.bytes());
+  return values;
+}
+
 inline kernels::View reshape(const kernels::View& view, std::int64_t rows, std::int64_t columns) {
   return {view.data, rows, columns, view.element};
 }
@@ -124,6 +143,8 @@ void linear_weight_gradient(const Call& call, const kernels::View& dy, const ker
 using Handler = void (*)(const Call&);
 using HandlerTable = std::unordered_map<std::string_view, Handler>;
 void add_layer_handlers(HandlerTable& table);
+void add_head_handlers(HandlerTable& table);
+void add_latent_handlers(HandlerTable& table);
 void add_attention_handlers(HandlerTable& table);
 void add_dense_handlers(HandlerTable& table);
 void add_router_handlers(HandlerTable& table);

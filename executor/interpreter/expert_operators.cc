@@ -12,7 +12,6 @@ namespace {
 using kernels::Element;
 using kernels::View;
 
-View first(const View& view, std::int64_t count) { return {view.data, 1, count, view.element}; }
 std::int64_t sum(const std::vector<std::int64_t>& rows) {
   return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
 }
@@ -21,13 +20,6 @@ std::vector<std::size_t> in_bytes(const std::vector<std::int64_t>& counts, std::
   for (const std::int64_t count : counts) bytes.push_back(static_cast<std::size_t>(count) * each);
   return bytes;
 }
-std::vector<std::int32_t> to_host(const Call& call, const View& view) {
-  std::vector<std::int32_t> values(static_cast<std::size_t>(view.size()));
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(values.data(), view.data, view.bytes());
-  return values;
-}
-
 Routes own_routes(const Call& call, std::byte* data) {
   Row row(data, Element::kInt32);
   return routes_in(call, row, call.rank.geometry.shard_tokens);
@@ -50,19 +42,19 @@ void sort_arrivals(const Call& call, const Mixture& m, const Arrivals& arrivals)
   const std::int64_t rows = call.routing.rows;
   call.run(kernels::SortArrivals{.counts = arrivals.counts,
                                  .offsets = arrivals.offsets,
-                                 .source_of = first(arrivals.source_of, rows),
-                                 .arrives_at = first(arrivals.arrives_at, rows)});
-  call.run(kernels::GatherScalars{.in = first(arrivals.arrived_gates, rows),
-                                  .row_of = first(arrivals.source_of, rows),
-                                  .out = first(arrivals.gates, rows)});
+                                 .source_of = first_columns(arrivals.source_of, rows),
+                                 .arrives_at = first_columns(arrivals.arrives_at, rows)});
+  call.run(kernels::GatherScalars{.in = first_columns(arrivals.arrived_gates, rows),
+                                  .row_of = first_columns(arrivals.source_of, rows),
+                                  .out = first_columns(arrivals.gates, rows)});
 }
 
 void learn_own(const Call& call, const Routes& routes, const Arrivals& arrivals) {
   Routing& routing = call.routing;
-  routing.rows = routing.received = to_host(call, routes.offsets).back();
+  routing.rows = routing.received = to_host<std::int32_t>(call, routes.offsets).back();
   call.copy(arrivals.offsets, routes.offsets);
   call.run(kernels::GatherScalars{
-      .in = routes.copies(routes.gates), .row_of = routes.copy_of, .out = first(arrivals.gates, routing.rows)});
+      .in = routes.copies(routes.gates), .row_of = routes.copy_of, .out = first_columns(arrivals.gates, routing.rows)});
 }
 
 void learn_gathered(const Call& call, const Mixture& m, const Routes& routes, const Arrivals& arrivals) {
@@ -83,18 +75,18 @@ void learn_gathered(const Call& call, const Mixture& m, const Routes& routes, co
                                  .row_of = all.row_of,
                                  .assignment_of = all.copy_of,
                                  .first_expert = static_cast<int>(m.first_expert)});
-  call.routing.rows = to_host(call, arrivals.offsets).back();
+  call.routing.rows = to_host<std::int32_t>(call, arrivals.offsets).back();
   check_capacity(m, call.routing);
   call.run(kernels::GatherScalars{.in = all.copies(all.gates),
-                                  .row_of = first(all.copy_of, call.routing.rows),
-                                  .out = first(arrivals.gates, call.routing.rows)});
+                                  .row_of = first_columns(all.copy_of, call.routing.rows),
+                                  .out = first_columns(arrivals.gates, call.routing.rows)});
 }
 
 // Counts and gates go ahead of the rows.
 void learn_from_expert_ranks(const Call& call, const Mixture& m, const Routes& routes, const Arrivals& arrivals) {
   Communicator& group = call.group(GroupKind::kExpert);
   Routing& routing = call.routing;
-  const std::vector<std::int32_t> offsets = to_host(call, routes.offsets);
+  const std::vector<std::int32_t> offsets = to_host<std::int32_t>(call, routes.offsets);
   std::vector<std::int32_t> sent(static_cast<std::size_t>(m.experts)), arrived(sent.size());
   for (std::size_t e = 0; e < sent.size(); ++e) sent[e] = offsets[e + 1] - offsets[e];
   const std::vector<std::size_t> bytes(static_cast<std::size_t>(group.size()),
@@ -129,12 +121,12 @@ void learn_from_tensor_ranks(const Call& call, const Mixture& m, const Routes& r
   std::vector<std::int32_t> own(static_cast<std::size_t>(counts_each));
   std::vector<float> gates;
   if (m.expert_ranks == 1) {
-    const std::vector<std::int32_t> offsets = to_host(call, routes.offsets);
+    const std::vector<std::int32_t> offsets = to_host<std::int32_t>(call, routes.offsets);
     for (std::size_t e = 0; e < own.size(); ++e) own[e] = offsets[e + 1] - offsets[e];
     routing.received = offsets.back();
     call.run(kernels::GatherScalars{.in = routes.copies(routes.gates),
-                                    .row_of = first(routes.copy_of, routing.received),
-                                    .out = first(arrivals.arrived_gates, routing.received)});
+                                    .row_of = first_columns(routes.copy_of, routing.received),
+                                    .out = first_columns(arrivals.arrived_gates, routing.received)});
   } else {
     call.rank.backend.to_host(own.data(), arrivals.counts.data, own.size() * sizeof(std::int32_t));
   }
@@ -200,14 +192,14 @@ void sort_rows(const Call& call) {
   if (m.gathers) {
     if (learns(call)) learn_gathered(call, m, own_routes(call, call.read(1)), arrivals);
     call.run(kernels::GatherRows{.in = call.matrix(call.read(0), m.gathered_tokens, m.hidden),
-                                 .source_of = first(arrivals.gathered.copy_of, call.routing.rows),
+                                 .source_of = first_columns(arrivals.gathered.copy_of, call.routing.rows),
                                  .weights = {},
                                  .out = call.matrix(call.written(0), call.routing.rows, m.hidden),
                                  .fan_out = static_cast<int>(m.top_k)});
     return;
   }
   call.run(kernels::GatherRows{.in = call.matrix(call.read(0), call.routing.rows, m.hidden),
-                               .source_of = first(arrivals.source_of, call.routing.rows),
+                               .source_of = first_columns(arrivals.source_of, call.routing.rows),
                                .weights = {},
                                .out = call.matrix(call.written(0), call.routing.rows, m.hidden)});
 }
@@ -220,7 +212,7 @@ void unsort_rows(const Call& call) {
   const View rows = call.matrix(call.read(0), call.routing.rows, m.hidden);
   if (!m.gathers) {
     call.run(kernels::GatherRows{.in = rows,
-                                 .source_of = first(arrivals.arrives_at, call.routing.rows),
+                                 .source_of = first_columns(arrivals.arrives_at, call.routing.rows),
                                  .weights = {},
                                  .out = call.matrix(call.written(0), call.routing.rows, m.hidden)});
     return;
@@ -314,17 +306,17 @@ void fc2_weight_gradient(const Call& call) {
 void activate(const Call& call) {
   const Mixture m(call);
   call.run(kernels::SwiGlu{.gate_up = call.matrix(call.read(0), call.routing.rows, 2 * m.width),
-                           .gate_weights = first(arrivals_in(call, call.read(1)).gates, call.routing.rows),
+                           .gate_weights = first_columns(arrivals_in(call, call.read(1)).gates, call.routing.rows),
                            .out = call.matrix(call.written(0), call.routing.rows, m.width)});
 }
 void activate_backward(const Call& call) {
   const Mixture m(call);
   call.run(kernels::SwiGluBackward{
       .gate_up = call.matrix(call.read(0), call.routing.rows, 2 * m.width),
-      .gate_weights = first(arrivals_in(call, call.read(1)).gates, call.routing.rows),
+      .gate_weights = first_columns(arrivals_in(call, call.read(1)).gates, call.routing.rows),
       .out_gradient = call.matrix(call.read(2), call.routing.rows, m.width),
       .gate_up_gradient = call.matrix(call.written(0), call.routing.rows, 2 * m.width),
-      .gate_weight_gradient = first(gate_gradients_in(call, call.written(1)).of_rows, call.routing.rows),
+      .gate_weight_gradient = first_columns(gate_gradients_in(call, call.written(1)).of_rows, call.routing.rows),
       .out = {}});
 }
 

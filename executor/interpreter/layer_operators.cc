@@ -111,6 +111,8 @@ Handler handler_of(const Operator& op) {
   static const HandlerTable table = [] {
     HandlerTable all;
     add_layer_handlers(all);
+    add_head_handlers(all);
+    add_latent_handlers(all);
     add_attention_handlers(all);
     add_dense_handlers(all);
     add_router_handlers(all);

@@ -18,18 +18,6 @@ namespace {
 using kernels::Element;
 using kernels::View;
 
-View rows_of(const View& view, std::int64_t first, std::int64_t rows) {
-  return {static_cast<std::byte*>(view.data) + static_cast<std::size_t>(first * view.columns) * size_of(view.element),
-          rows, view.columns, view.element};
-}
-
-std::vector<float> to_host(const Call& call, const View& view) {
-  std::vector<float> values(static_cast<std::size_t>(view.size()));
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(values.data(), view.data, view.bytes());
-  return values;
-}
-
 void logits(const Call& call) {
   const Mixture m(call);
   linear(call, call.matrix(call.read(0), m.tokens, m.hidden), call.weight(Part::kRouter),
@@ -61,9 +49,7 @@ void balance_losses(const Call& call, const Mixture& m, const Routes& routes, co
                     const std::vector<float>& z_losses) {
   const Geometry& g = call.rank.geometry;
   const LossSettings& losses = call.rank.losses;
-  std::vector<std::int32_t> counts(static_cast<std::size_t>(routes.counts.size()));
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(counts.data(), routes.counts.data, routes.counts.bytes());
+  std::vector<std::int32_t> counts = to_host<std::int32_t>(call, routes.counts);
   if (shares_sequences(call)) {
     std::vector<float> sums(counts.begin(), counts.end());
     sum_over_sequence_ranks(call, sums);
@@ -71,7 +57,7 @@ void balance_losses(const Call& call, const Mixture& m, const Routes& routes, co
     call.rank.backend.from_host(routes.counts.data, counts.data(), routes.counts.bytes());
   }
   if (call.op.pass == Pass::kRecompute) return;
-  const std::vector<float> probabilities = to_host(call, scores);
+  const std::vector<float> probabilities = to_host<float>(call, scores);
   const auto experts = static_cast<std::size_t>(m.experts);
   for (std::size_t segment_idx = 0; segment_idx < g.segments.size(); ++segment_idx) {
     const Geometry::Segment& segment = g.segments[segment_idx];
@@ -91,9 +77,7 @@ void balance_losses(const Call& call, const Mixture& m, const Routes& routes, co
 
 // How often each expert was chosen, whether there was room or not.
 void count_choices(const Call& call, const Mixture& m, const Routes& routes) {
-  std::vector<std::int32_t> chosen(static_cast<std::size_t>(routes.counts.size()));
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(chosen.data(), routes.counts.data, routes.counts.bytes());
+  const std::vector<std::int32_t> chosen = to_host<std::int32_t>(call, routes.counts);
   std::vector<std::int64_t>& counts = call.rank.sums.expert_counts[call.module_idx];
   counts.resize(static_cast<std::size_t>(m.experts));
   for (std::size_t i = 0; i < chosen.size(); ++i) counts[i % counts.size()] += chosen[i];
@@ -119,7 +103,7 @@ void choose(const Call& call) {
                              .gates = part(routes.gates),
                              .counts = rows_of(routes.counts, segment.sequence, 1),
                              .losses = both});
-    z_losses.push_back(to_host(call, both)[1]);
+    z_losses.push_back(to_host<float>(call, both)[1]);
   }
   const LimitedChoice choice(call, routes);
   if (call.op.pass == Pass::kForward) call.rank.sums.dropped += choice.dropped();
@@ -138,10 +122,9 @@ void choose(const Call& call) {
 void return_gate_gradients(const Call& call, const Mixture& m, const Routes& routes, const Arrivals& arrivals,
                            const GateGradients& d) {
   const Routing& routing = call.routing;
-  const auto first = [](const View& view, std::int64_t count) { return View{view.data, 1, count, view.element}; };
   if (m.gathers) {
     call.run(kernels::GatherScalars{
-        .in = first(d.of_rows, routing.rows), .row_of = arrivals.gathered.row_of, .out = d.gathered});
+        .in = first_columns(d.of_rows, routing.rows), .row_of = arrivals.gathered.row_of, .out = d.gathered});
     if (!m.exchanges()) {
       call.copy(d.of_copies, d.gathered);
       return;
@@ -153,16 +136,17 @@ void return_gate_gradients(const Call& call, const Mixture& m, const Routes& rou
     group.reduce_scatter(d.gathered.as<float>(), d.of_copies.as<float>(), counts);
     return;
   }
-  View mine = first(d.of_rows, routing.rows);
+  View mine = first_columns(d.of_rows, routing.rows);
   if (m.exchanges()) {
-    const View arrived = first(d.of_arrived, routing.rows);
-    call.run(kernels::GatherScalars{.in = mine, .row_of = first(arrivals.arrives_at, routing.rows), .out = arrived});
+    const View arrived = first_columns(d.of_arrived, routing.rows);
+    call.run(
+        kernels::GatherScalars{.in = mine, .row_of = first_columns(arrivals.arrives_at, routing.rows), .out = arrived});
     call.rank.backend.finish(call.op.stream);
     mine = arrived;
   }
   if (m.tensor_ranks > 1) {
     const std::vector<std::size_t> counts(routing.rows_of_tensor.begin(), routing.rows_of_tensor.end());
-    const View own = first(d.of_rows, routing.received);
+    const View own = first_columns(d.of_rows, routing.received);
     call.group(GroupKind::kExpertTensor).reduce_scatter(mine.as<float>(), own.as<float>(), counts);
     mine = own;
   }

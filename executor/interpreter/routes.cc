@@ -37,11 +37,8 @@ Routes routes_in(const Call& call, Row& row, std::int64_t tokens) {
 LimitedChoice::LimitedChoice(const Call& call, const Routes& routes) : experts_(routes.experts) {
   if (call.rank.plan.capacity <= 0) return;
   const Mixture m(call);
-  std::vector<std::int32_t> experts(static_cast<std::size_t>(routes.experts.size()));
-  std::vector<float> gates(experts.size());
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(experts.data(), routes.experts.data, routes.experts.bytes());
-  call.rank.backend.to_host(gates.data(), routes.gates.data, routes.gates.bytes());
+  std::vector<std::int32_t> experts = to_host<std::int32_t>(call, routes.experts);
+  const std::vector<float> gates = to_host<float>(call, routes.gates);
   std::vector<std::vector<std::size_t>> copies(static_cast<std::size_t>(m.expert_ranks));  // by expert rank
   for (std::size_t copy = 0; copy < experts.size(); ++copy)
     copies[static_cast<std::size_t>(experts[copy] / m.experts_here)].push_back(copy);

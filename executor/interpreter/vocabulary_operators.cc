@@ -42,11 +42,7 @@ struct Chunk {
   std::int64_t first = 0, rows = 0;
 };
 
-View part_of(const View& view, const Chunk& chunk) {
-  const std::size_t row_bytes = static_cast<std::size_t>(view.columns) * size_of(view.element);
-  return {static_cast<std::byte*>(view.data) + static_cast<std::size_t>(chunk.first) * row_bytes, chunk.rows,
-          view.columns, view.element};
-}
+View part_of(const View& view, const Chunk& chunk) { return rows_of(view, chunk.first, chunk.rows); }
 View targets_of(const Call& call, const Chunk& chunk) {
   return reshape(part_of(reshape(call.batch.targets, call.batch.targets.size(), 1), chunk), 1, chunk.rows);
 }
@@ -60,12 +56,6 @@ Statistics statistics_in(std::byte* data, std::int64_t rows) {
   return {maximum, exp_sum, row.take(1, rows)};
 }
 
-std::vector<float> to_host(const Call& call, const View& view) {
-  std::vector<float> values(static_cast<std::size_t>(view.size()));
-  call.rank.backend.finish(call.op.stream);
-  call.rank.backend.to_host(values.data(), view.data, view.bytes());
-  return values;
-}
 void from_host(const Call& call, const View& view, const std::vector<float>& values) {
   call.rank.backend.from_host(view.data, values.data(), view.bytes());
 }
@@ -84,9 +74,9 @@ void loss_of(const Call& call, const View& logits, const Chunk& chunk, const Sta
   const auto rows = static_cast<std::size_t>(chunk.rows);
   std::vector<float> maximum(rows, std::numeric_limits<float>::lowest()), exp_sum(rows, 0), target(rows, 0);
   if (has_words) {
-    maximum = to_host(call, out.maximum);
-    exp_sum = to_host(call, out.exp_sum);
-    target = to_host(call, out.target);
+    maximum = to_host<float>(call, out.maximum);
+    exp_sum = to_host<float>(call, out.exp_sum);
+    target = to_host<float>(call, out.target);
   }
   Communicator& tensor_ranks = call.group(GroupKind::kAttention);
   const bool is_split = call.rank.geometry.tensor_ranks > 1;
@@ -102,8 +92,7 @@ void loss_of(const Call& call, const View& logits, const Chunk& chunk, const Sta
     from_host(call, out.exp_sum, exp_sum);
   }
   if (is_split && tensor_ranks.rank() > 0) return;
-  std::vector<std::int32_t> targets(rows);
-  call.rank.backend.to_host(targets.data(), targets_of(call, chunk).data, rows * sizeof(std::int32_t));
+  const std::vector<std::int32_t> targets = to_host<std::int32_t>(call, targets_of(call, chunk));
   for (std::size_t row = 0; row < rows; ++row)
     if (targets[row] >= 0) call.rank.sums.loss += std::log(double{exp_sum[row]}) + maximum[row] - target[row];
 }
