@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <numeric>
 
 #include "core/lowering/merge.h"
@@ -46,18 +48,6 @@ Places place_of_pass(const Module& module, const std::vector<Operator>& pass, El
   return places;
 }
 
-// One after another.
-template <class Wanted>
-Places place_all(const Module& module, Wanted wanted) {
-  Places places{.offset = std::vector<std::int64_t>(module.tensors.size(), -1)};
-  for (std::size_t id = 0; id < module.tensors.size(); ++id) {
-    if (!wanted(id)) continue;
-    places.offset[id] = places.extent;
-    places.extent += aligned(bytes_of(module.tensors[id]));
-  }
-  return places;
-}
-
 }  // namespace
 
 Placement place(const std::vector<Life>& lives) {
@@ -89,21 +79,58 @@ Placement place(const std::vector<Life>& lives) {
   return placement;
 }
 
-ModuleLayout lay_out(const Module& module) {
-  std::vector<bool> for_weights(module.tensors.size(), false);
-  for (const Operator& op : weight_gradients(module))
-    for (const std::int16_t id : op.reads) for_weights[static_cast<std::size_t>(id)] = true;
-  const auto is_kept = [&](std::size_t id) -> bool { return module.tensors[id].kept; };
+Placement place_in_order(const std::vector<Life>& lives) {
+  Placement placement{.offset = std::vector<std::int64_t>(lives.size(), 0)};
+  std::vector<std::size_t> order(lives.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return lives[a].first != lives[b].first ? lives[a].first < lives[b].first : lives[a].bytes > lives[b].bytes;
+  });
+  std::map<std::int64_t, std::int64_t> gaps = {{0, std::numeric_limits<std::int64_t>::max()}};  // offset to end
+  std::multimap<int, std::size_t> alive;                                                        // by last moment
+  const auto release = [&](std::size_t which) {
+    auto gap = gaps.emplace(placement.offset[which], placement.offset[which] + aligned(lives[which].bytes)).first;
+    if (const auto next = std::next(gap); next != gaps.end() && next->first == gap->second) {
+      gap->second = next->second;
+      gaps.erase(next);
+    }
+    if (gap == gaps.begin()) return;
+    if (const auto before = std::prev(gap); before->second == gap->first) {
+      before->second = gap->second;
+      gaps.erase(gap);
+    }
+  };
+  for (const std::size_t which : order) {
+    const std::int64_t bytes = aligned(lives[which].bytes);
+    if (bytes == 0) continue;
+    for (; !alive.empty() && alive.begin()->first < lives[which].first; alive.erase(alive.begin()))
+      release(alive.begin()->second);
+    // The last gap has no end.
+    auto best = std::prev(gaps.end());
+    for (auto gap = gaps.begin(); gap != gaps.end(); ++gap) {
+      const std::int64_t room = gap->second - gap->first;
+      if (room >= bytes && room < best->second - best->first) best = gap;
+    }
+    const auto [offset, end] = *best;
+    gaps.erase(best);
+    if (offset + bytes < end) gaps.emplace(offset + bytes, end);
+    placement.offset[which] = offset;
+    placement.extent = std::max(placement.extent, offset + bytes);
+    alive.emplace(lives[which].last, which);
+  }
+  return placement;
+}
 
+ModuleLayout lay_out(const Module& module) {
   ModuleLayout layout;
-  layout.kept = place_all(module, [&](std::size_t id) { return is_kept(id) && !for_weights[id]; });
-  layout.kept_for_weights = place_all(module, [&](std::size_t id) { return is_kept(id) && for_weights[id]; });
-  layout.made_for_weights = place_all(module, [&](std::size_t id) { return !is_kept(id) && for_weights[id]; });
+  layout.read_by_weight_gradients.resize(module.tensors.size());
+  for (const Operator& op : weight_gradients(module))
+    for (const std::int16_t id : op.reads) layout.read_by_weight_gradients[static_cast<std::size_t>(id)] = true;
   const auto nowhere = [](std::int16_t) { return false; };
   layout.forward = place_of_pass(module, module.forward, nowhere);
   layout.backward = place_of_pass(module, module.backward, nowhere);
   layout.input_gradients =
-      place_of_pass(module, input_gradients(module), [&](std::int16_t id) { return layout.made_for_weights.has(id); });
+      place_of_pass(module, input_gradients(module), [&](std::int16_t id) { return layout.is_for_weights(id); });
   return layout;
 }
 

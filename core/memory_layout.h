@@ -1,9 +1,9 @@
 // Memory layout: where each tensor of a module lies. The memory plan (memory_plan.h) says how much there is at once;
 // here it becomes addresses.
 //
-// A tensor lives from the first operator of a pass, in issue order, that writes it to the last that touches it. Tensors
-// whose lives overlap must not share bytes: largest first, each takes the lowest place that is free all its life. That
-// is within a few percent of the most that lives at once (the plan's slack), and often exact.
+// A tensor lives from the first operator, in issue order, that writes it to the last that touches it. Tensors whose
+// lives overlap must not share bytes. What the layouts take is within a few percent of the most that lives at once (the
+// plan's slack), and often exact.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,11 @@ struct Placement {
   std::vector<std::int64_t> offset;  // by life, in bytes, a multiple of the alignment
   std::int64_t extent = 0;           // likewise
 };
+// Largest first: close to what lives at once, in a time that grows with the square of the number.
 Placement place(const std::vector<Life>& lives);
+// In the order in which they begin, as an allocator does that takes the smallest gap: for any number, and close where
+// few different sizes come and go.
+Placement place_in_order(const std::vector<Life>& lives);
 
 struct Places {
   std::vector<std::int64_t> offset;  // by tensor, in bytes; -1: not here
@@ -32,17 +36,16 @@ struct Places {
   bool has(std::int16_t tensor) const { return offset[static_cast<std::size_t>(tensor)] >= 0; }
 };
 
-// What passes between modules has no place in any of them, but where weight gradients read it after it has passed.
+// The workspace of one pass over a module. What is kept from pass to pass has no place there, nor has what passes
+// between modules.
 struct ModuleLayout {
-  // Of one micro-batch. Kept tensors live from forward to the input gradients; those that weight gradients read live
-  // until these are there, as do the others that they read, which the input gradients' part of a backward makes.
-  Places kept, kept_for_weights, made_for_weights;
-  // Of one pass at a time. A pass of weight gradients makes nothing but these.
-  Places forward, backward, input_gradients;
+  Places forward, backward;
+  // Of a backward in two parts the first one; the second makes nothing but weight gradients.
+  Places input_gradients;
+  // By tensor: what these read. It is kept from forward, or from the first part.
+  std::vector<bool> read_by_weight_gradients;
 
-  bool is_for_weights(std::int16_t tensor) const {
-    return kept_for_weights.has(tensor) || made_for_weights.has(tensor);
-  }
+  bool is_for_weights(std::int16_t tensor) const { return read_by_weight_gradients[static_cast<std::size_t>(tensor)]; }
 };
 ModuleLayout lay_out(const Module& module);
 

@@ -1,7 +1,7 @@
 // Activations: the memory of one stage's tensors: one arena, laid out before the first step (core/memory_layout.h).
 //
-//   blocks      of each module, chunk and micro-batch: what is kept from forward to backward; and, with a backward in
-//               two parts, what the second one reads. Each lies where it is alone from its first pass to its last.
+//   kept        of each micro-batch in flight, what its forward leaves for its backward; and, with a backward in two
+//               parts, what the first leaves for the second. Each tensor lies where it is alone while it lives.
 //   workspace   of the pass that runs, as large as the worst module's
 //   between     hidden states and gradients on their way from module to module
 #pragma once
@@ -29,15 +29,13 @@ class Activations {
   // Where the tensors of a module are during a pass of it; null: not there. What passes between modules is left to
   // whoever runs them.
   std::vector<std::byte*> places(const Pair& pair, std::size_t position, PassPart part) const;
-  // Of a kept tensor.
+  // Of a tensor that one pass leaves for another; null: none does.
   std::byte* kept(const Pair& pair, std::size_t position, std::int16_t tensor) const;
-  // Of what the second part of a backward reads and the first does not make: it has passed. Null: none of it.
-  std::byte* made_for_weights(const Pair& pair, std::size_t position, std::int16_t tensor) const;
   std::byte* between(int which) const { return between_[static_cast<std::size_t>(which)]; }
   std::size_t passed_bytes() const { return passed_bytes_; }
 
-  // NaNs wherever this pass, and the module after it, should find nothing. For tests.
-  void scribble(const Pair& pair, std::size_t position, PassPart part);
+  // For tests: NaNs all over the workspace.
+  void scribble();
 
   // Larger than what lives at its peak by alignment, and by what lies unused between tensors of unequal lives.
   std::int64_t arena_bytes() const { return arena_bytes_; }
@@ -45,18 +43,16 @@ class Activations {
   const ArenaMeter& meter() const { return meter_; }
 
  private:
-  // Of one module and pair: offsets in the arena; -1: nowhere.
-  struct Blocks {
-    std::int64_t kept = -1, kept_for_weights = -1, made_for_weights = -1;
-  };
-  std::int64_t place_blocks();
+  std::int64_t place_kept();
+  const Module& module(int chunk, std::size_t position) const;
   const ModuleLayout& layout(int chunk, std::size_t position) const;
-  std::byte* in_block(const Places& places, std::int64_t block, std::int16_t tensor) const;
 
+  const Program& program_;
   const Stage& stage_;
   Backend& backend_;
-  std::vector<ModuleLayout> layouts_;           // by module of the program
-  std::map<Pair, std::vector<Blocks>> blocks_;  // by module of the chunk
+  std::vector<ModuleLayout> layouts_;  // by module of the program
+  // By module of the chunk and tensor: where in the arena it is kept; -1: it is not.
+  std::map<Pair, std::vector<std::vector<std::int64_t>>> kept_;
   std::byte* arena_ = nullptr;
   std::byte* workspace_ = nullptr;
   std::int64_t workspace_bytes_ = 0;

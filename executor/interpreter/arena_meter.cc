@@ -101,7 +101,7 @@ void ArenaMeter::end_pass() {
     release(kept.until_input_gradients);
     for (std::size_t idx = 0; idx < lives_.size(); ++idx) {
       const auto id = static_cast<std::int16_t>(idx);
-      if (!layout_->made_for_weights.has(id)) continue;
+      if (!layout_->is_for_weights(id) || module_->tensors[idx].kept) continue;
       if (lives_[idx]) transient_ -= size_of(*module_, id);
       keep(pair_, position_, id);
     }

@@ -156,7 +156,7 @@ void StageRunner::backward(int chunk_idx, int micro_batch, PassPart part) {
                                                                                  : weights_[which];
     run_module({chunk_idx, micro_batch, part}, position, operators, std::move(places));
     if (part == PassPart::kInputGradients && module.output_gradient >= 0) {
-      std::byte* place = activations_.made_for_weights(pair, position, module.output_gradient);
+      std::byte* place = activations_.kept(pair, position, module.output_gradient);
       if (place != nullptr)
         rank_.backend.copy(place, activations_.between(incoming), activations_.passed_bytes(), Stream::kCompute);
     }
@@ -193,11 +193,12 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
   const ModuleId& id = rank_.store.modules()[idx];
   position_.layer = id.layer;
   position_.micro_batch = pass.micro_batch;
-  if (scribbles_) activations_.scribble({pass.chunk, pass.micro_batch}, position, pass.part);
+  if (scribbles_) activations_.scribble();
   rank_.store.begin_use(idx);
   if (pass.part != PassPart::kForward) rank_.store.begin_gradients(idx);
   const Call call = call_of(pass, position, places);
   std::vector<BufferPool::Buffer> stashes;
+  std::vector<bool> written(places.size(), false);
   ArenaMeter& meter = activations_.meter();
   meter.begin_pass({pass.chunk, pass.micro_batch}, position, pass.part, operators);
   for (const Operator& op : operators) {
@@ -205,6 +206,7 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
     if (op.pass == msmoe::Pass::kSync) continue;
     const double begin = time_observer_ ? seconds_now() : 0;
     meter.begin(op);
+    if (scribbles_) scribble(op, call, written);
     run_operator(op, call, places, stashes);
     meter.end(op);
     if (time_observer_) tell_time(op, pass, static_cast<int>(position), begin);
@@ -212,6 +214,17 @@ void StageRunner::run_module(const Pass& pass, std::size_t position, const std::
   meter.end_pass();
   if (pass.part != PassPart::kForward) rank_.store.end_gradients(idx);
   rank_.store.end_use(idx);
+}
+
+// NaNs in whatever this operator is the first of its pass to write.
+void StageRunner::scribble(const Operator& op, const Call& call, std::vector<bool>& written) {
+  for (const std::int16_t id : op.writes) {
+    const auto idx = static_cast<std::size_t>(id);
+    if (written[idx] || call.places[idx] == nullptr) continue;
+    written[idx] = true;
+    const std::vector<std::byte> ones(static_cast<std::size_t>(call.module.tensors[idx].size.count), std::byte{0xFF});
+    rank_.backend.from_host(call.places[idx], ones.data(), ones.size());
+  }
 }
 
 void StageRunner::tell_time(const Operator& op, const Pass& pass, int position, double begin) const {

@@ -55,7 +55,7 @@ class StageRunner {
   // Room for all tensors, and the most that lived there at once so far.
   std::int64_t arena_bytes() const { return activations_.arena_bytes(); }
   ArenaPeak arena_peak() const { return activations_.meter().peak(); }
-  // For tests: NaNs before each pass wherever it should find nothing.
+  // For tests: NaNs in the workspace before each pass, and in what an operator is the first to write.
   void scribble(bool on) { scribbles_ = on; }
 
  private:
@@ -69,6 +69,7 @@ class StageRunner {
   Call call_of(const Pass& pass, std::size_t position, const std::vector<std::byte*>& places);
   void run_module(const Pass& pass, std::size_t position, const std::vector<Operator>& operators,
                   std::vector<std::byte*> places);
+  void scribble(const Operator& op, const Call& call, std::vector<bool>& written);
   void send(const Pass& pass, int to, const std::byte* data);
   void tell_time(const Operator& op, const Pass& pass, int position, double begin) const;
   void run_operator(const Operator& op, const Call& around, std::vector<std::byte*>& places,

@@ -70,8 +70,9 @@ class NoBackend : public Backend {
   std::byte nothing_{};
 };
 
-// Of models that people train, the arena is at most as large as the plan says with its slack.
-TEST(Arena, IsWithinThePlansSlack) {
+// Of models that people train: the arena is as large as the plan says. What a backward in two parts leaves comes and
+// goes in other sizes than what it releases: up to 5.3 % more lie between.
+TEST(Arena, IsAsLargeAsPlanned) {
   const Cluster cluster = find_cluster("h100");
   for (const char* name : {"mixtral-8x7b", "deepseek-v2-lite"}) {
     const Model model = find_model(name);
@@ -97,13 +98,13 @@ TEST(Arena, IsWithinThePlansSlack) {
           NoBackend backend;
           const Activations activations(program, program.stages[stage], backend);
           const StageMemory& memory = report.stages[stage];
-          const Bytes planned =
-              memory[MemoryRow::kActivations] + memory[MemoryRow::kWorkspace] + memory[MemoryRow::kLogits];
+          const double planned =
+              (memory[MemoryRow::kActivations] + memory[MemoryRow::kWorkspace] + memory[MemoryRow::kLogits]).count;
           const auto arena = static_cast<double>(activations.arena_bytes());
           if (std::getenv("MSMOE_SHOW_PLANS") != nullptr)
             std::printf("%s, stage %zu: %.3f GiB, %.4f of the plan\n", describe_plan(plan).c_str(), stage, arena / kGiB,
-                        arena / planned.count);
-          EXPECT_LE(arena, (planned + memory[MemoryRow::kSlack]).count) << "stage " << stage;
+                        arena / planned);
+          EXPECT_LE(arena, (pipeline_shape(plan).parts_backward() ? 1.06 : 1.001) * planned) << "stage " << stage;
         }
       }
     }
