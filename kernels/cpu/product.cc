@@ -5,16 +5,9 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
-#include <mutex>
 
 namespace msmoe::kernels::cpu {
 namespace {
-
-// OpenBLAS's single-threaded build hands out its buffers without a lock of its own.
-std::mutex& lock_of_openblas() {
-  static std::mutex lock;
-  return lock;
-}
 
 // Only distributions without a single-threaded build have threads to turn off.
 void use_calling_thread_alone() { [[maybe_unused]] static const bool done = (openblas_set_num_threads(1), true); }
@@ -32,7 +25,6 @@ CBLAS_TRANSPOSE transpose(const Factor& factor) { return factor.transposed ? Cbl
 void multiply(const Extents& extents, const Factor& a, const Factor& b, const Sum& c, float scale) {
   const auto& [m, n, k] = extents;
   if (m == 0 || n == 0) return;
-  const std::lock_guard guard(lock_of_openblas());
   use_calling_thread_alone();
   cblas_sgemm(CblasRowMajor, transpose(a), transpose(b), size(m), size(n), size(k), scale, a.data, stride(a.stride),
               b.data, stride(b.stride), c.accumulate ? 1.0F : 0.0F, c.data, stride(c.stride));
