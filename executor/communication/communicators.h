@@ -1,5 +1,6 @@
 // Communicators: one for each kind of group that a rank is in (core/group.h), over Gloo's TCP connections. A group of
-// one rank has no connections, and a job of one rank no network at all.
+// one rank has no connections, and a job of one rank no network at all. Replicas of weights that share nodes sum their
+// gradients inside the node first (two_level_communicator.h).
 //
 //     Communicators communicators(plan, rank, rendezvous);
 //     communicators.of(GroupKind::kDenseData).all_reduce(norm, 1, Reduction::kSum);
@@ -7,6 +8,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -23,6 +25,8 @@ struct CommunicatorsOptions {
   std::string address;
   // Of each operation, and of connecting. A rank that computes for longer before it comes to one is taken for stuck.
   std::chrono::milliseconds timeout{300'000};
+  // Consecutive ranks that share a node, the same number on all ranks. 0: all do.
+  std::int64_t gpus_per_node = 0;
 };
 
 class Communicators {
@@ -32,7 +36,7 @@ class Communicators {
   // CommunicationFault where a rank is not reached; what Rendezvous::exchange() throws.
   Communicators(const Plan& plan, int rank, Rendezvous& rendezvous, const CommunicatorsOptions& options = {});
 
-  // Kinds whose groups are the same ranks share one. Those of all kinds belong to one thread.
+  // Kinds whose groups are the same ranks share connections. Those of all kinds belong to one thread.
   Communicator& of(GroupKind kind) { return *of_kind_[static_cast<std::size_t>(kind)]; }
 
  private:

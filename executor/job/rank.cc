@@ -41,20 +41,22 @@ class Others {
   // position: what this rank is at when another one is lost; outlives it.
   Others(const Job& job, const ProcessPlace& place, const Position& position) : lone_(lone_communicator()) {
     if (place.num_ranks == 1) return;
-    RendezvousOptions options{.rank = place.rank,
-                              .num_ranks = place.num_ranks,
-                              .host = place.host,
-                              .port = place.port,
-                              .listener = place.listener,
-                              .job = place.job,
-                              .must_agree = {{"plan", plan_to_json(job.plan)}}};
+    RendezvousOptions options{
+        .rank = place.rank,
+        .num_ranks = place.num_ranks,
+        .host = place.host,
+        .port = place.port,
+        .listener = place.listener,
+        .job = place.job,
+        .must_agree = {{"plan", plan_to_json(job.plan)}, {"gpus_per_node", std::to_string(job.cluster.gpus_per_node)}}};
     rendezvous_ = std::make_unique<Rendezvous>(std::move(options), [rank = place.rank, &position](int lost) {
       // Nobody can go on: a collective would wait for ever.
       fmt::print(stderr, "msmoe-run: rank {} was lost; rank {} was at {}\n", lost, rank, position.text());
       std::fflush(stderr);
       ::_exit(kExitFault);
     });
-    communicators_ = std::make_unique<Communicators>(job.plan, place.rank, *rendezvous_);
+    communicators_ = std::make_unique<Communicators>(job.plan, place.rank, *rendezvous_,
+                                                     CommunicatorsOptions{.gpus_per_node = job.cluster.gpus_per_node});
   }
 
   Communicator& of(GroupKind kind) { return communicators_ ? communicators_->of(kind) : *lone_; }
