@@ -70,9 +70,9 @@ class NoBackend : public Backend {
   std::byte nothing_{};
 };
 
-// Of models that people train: the arena is as large as the plan says. What a backward in two parts leaves comes and
-// goes in other sizes than what it releases: up to 5.3 % more lie between.
-TEST(Arena, IsAsLargeAsPlanned) {
+// Of models that people train: the arena is as large as the plan says with its slack of 3 %. What a backward in two
+// parts leaves comes and goes in other sizes than what it releases: up to 5.3 % more than lives at once.
+TEST(Arena, IsCloseToThePlan) {
   const Cluster cluster = find_cluster("h100");
   for (const char* name : {"mixtral-8x7b", "deepseek-v2-lite"}) {
     const Model model = find_model(name);
@@ -104,7 +104,7 @@ TEST(Arena, IsAsLargeAsPlanned) {
           if (std::getenv("MSMOE_SHOW_PLANS") != nullptr)
             std::printf("%s, stage %zu: %.3f GiB, %.4f of the plan\n", describe_plan(plan).c_str(), stage, arena / kGiB,
                         arena / planned);
-          EXPECT_LE(arena, (pipeline_shape(plan).parts_backward() ? 1.06 : 1.001) * planned) << "stage " << stage;
+          EXPECT_LE(arena, (pipeline_shape(plan).parts_backward() ? 1.06 : 1.03) * planned) << "stage " << stage;
         }
       }
     }
