@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <random>
 #include <set>
@@ -72,6 +73,16 @@ inline std::vector<std::function<bool(const Plan&)>> rare_features() {
       [](const Plan& p) { return p.dispatch != Dispatch::kAllGather && p.ep > 1 && p.etp > 1; },
       [](const Plan& p) { return p.dispatch == Dispatch::kAllGather && p.ep > 1 && p.etp > 1; },
   };
+}
+
+// Of drawn plans each so-manieth runs: every 3rd, every 9th where sanitizers make all slow; all with MSMOE_ALL_PLANS=1.
+inline std::size_t plan_stride() {
+  if (std::getenv("MSMOE_ALL_PLANS") != nullptr) return 1;
+#ifdef __SANITIZE_ADDRESS__
+  return 9;
+#else
+  return 3;
+#endif
 }
 
 // `count` different plans that are valid for the model, the same in every run: first the rare ones.

@@ -1,6 +1,6 @@
 // Whatever the plan, it trains as one rank does: losses, norms and all gradients, over 10 steps of four families.
 //
-// Every 3rd of the plans runs; all with MSMOE_ALL_PLANS=1.
+// Some of the plans run, or all (plan_stride).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -101,8 +101,8 @@ TEST_P(PlansTest, TrainAsOneRank) {
   const TinyModel tiny(GetParam());
   const Record expected = one_rank(tiny);
   const std::vector<Plan> plans = draw_plans(tiny, 1, kPlansOfAModel);
-  const std::size_t stride = std::getenv("MSMOE_ALL_PLANS") != nullptr ? 1 : 3;
-  // Another third of them for each model.
+  const std::size_t stride = plan_stride();
+  // Others of them for each model.
   const auto model = std::find(tiny_models().begin(), tiny_models().end(), GetParam()) - tiny_models().begin();
   for (std::size_t i = static_cast<std::size_t>(model) % stride; i < plans.size(); i += stride) {
     const Plan& plan = plans[i];
