@@ -1,8 +1,10 @@
 // One rank of a training: it meets the others, fills its parameters, and goes from step to step.
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -237,11 +239,17 @@ class RankRun {
     return batch;
   }
 
-  // Whether any rank was asked to stop.
-  bool stop_is_wanted() {
-    float wanted = stop_wanted != 0 ? 1 : 0;
-    others_.of(GroupKind::kWorld).all_reduce(&wanted, 1, Reduction::kMaximum);
-    return wanted > 0;
+  // Of all ranks: whether any was asked to stop, and the memory of the fullest process.
+  struct JobState {
+    bool stops;
+    Bytes peak_memory;
+  };
+  JobState job_state() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    std::array<float, 2> most = {stop_wanted != 0 ? 1.0F : 0.0F, static_cast<float>(usage.ru_maxrss)};  // KiB
+    others_.of(GroupKind::kWorld).all_reduce(most.data(), most.size(), Reduction::kMaximum);
+    return {most[0] > 0, Bytes{most[1] * 1024.0}};
   }
 
   bool train(std::int64_t step, Sampler& sampler, std::chrono::steady_clock::time_point& begin) {
@@ -260,7 +268,7 @@ class RankRun {
                       options_.bias_rate);
     }
     sampler.advance();
-    const bool stops = stop_is_wanted();
+    const JobState state = job_state();
     if (telling_) {
       const bool routes = result.expert_load > 0;
       telling_->tell({.step = step,
@@ -271,6 +279,7 @@ class RankRun {
                       .learning_rate = rate,
                       .tokens = job_.plan.global_batch * job_.plan.seq_len,
                       .time = since(begin),
+                      .peak_memory = state.peak_memory,
                       .largest_expert_load = routes ? std::optional(result.expert_load) : std::nullopt,
                       .dropped_tokens = result.dropped,
                       .has_nan = std::isnan(result.loss) || std::isnan(result.gradient_norm),
@@ -281,7 +290,7 @@ class RankRun {
       throw std::runtime_error(
           fmt::format("step {}: the loss is {} and the gradient's norm {}; weights are as the step before left them",
                       step, result.loss, result.gradient_norm));
-    return stops;
+    return state.stops;
   }
 
   void validate(std::int64_t step) {

@@ -127,10 +127,9 @@ TEST(PlanCli, TwoCores) {
   EXPECT_EQ(best["plan"]["optimizer"]["master_bytes"], 0);
   EXPECT_EQ(best["plan"]["overlap"]["communication_sms"], 0);
   EXPECT_EQ(best["plan"]["overlap"]["in_layer"], "none");
-  // 8 x 256 tokens of 6 x 3.2e6 active parameters and some attention, 4.3e10 FLOPs, on cores that reach 0.3 of 78
-  // GFLOPS at best.
+  // 8 x 256 tokens of 6 x 3.2e6 active parameters and some attention, 4.3e10 FLOPs, on cores of 78 GFLOPS.
   const double step = best["step_seconds"];
-  EXPECT_GT(step, 4.2e10 / (2 * 0.3 * 78.4e9));
+  EXPECT_GT(step, 4.2e10 / (2 * 78.4e9));
   EXPECT_LT(step, 10);
   // 10.4e6 parameters of 16 bytes are 0.15 GiB; with all of it, less than a GiB a process.
   EXPECT_LT(double{best["memory_bytes_per_gpu"]}, 1024.0 * 1024 * 1024);
