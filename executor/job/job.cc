@@ -54,10 +54,7 @@ Job::Job(RunOptions given) : options(std::move(given)) {
   if (backend_of(options, plan) == "cuda")
     throw UserError("", "--backend", "training on GPUs is not built yet",
                     "plans of precision fp32 train on CPUs: msmoe-plan MODEL --cluster cpu");
-  if (plan.precision != Precision::kFp32)
-    throw UserError(options.plan, "precision",
-                    fmt::format("CPUs train in fp32, not {}", choice_name(kPrecisionChoices, plan.precision)),
-                    "fp32 is allowed");
+  check_trainable(model, plan, kernels::Element::kFp32);
   if (options.nproc && *options.nproc != plan.gpus)
     throw UserError("", "--nproc", fmt::format("{} processes, and the plan is for {}", *options.nproc, plan.gpus),
                     "as many as the plan's gpus");

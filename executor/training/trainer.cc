@@ -1,5 +1,7 @@
 #include "executor/training/trainer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cmath>
@@ -55,11 +57,25 @@ double worst_imbalance(const Model& model, const Plan& plan) {
   return worst;
 }
 
-void check_precision(const Plan& plan, const Backend& backend) {
-  const bool fp32 = backend.element() == Element::kFp32;
+void check_precision(const Plan& plan, Element element) {
+  const bool fp32 = element == Element::kFp32;
   if (fp32 == (plan.precision == Precision::kFp32)) return;
   throw UserError("the plan", "precision", choice_name(kPrecisionChoices, plan.precision),
                   fp32 ? "CPUs compute in fp32" : "GPUs compute in bf16 or fp8");
+}
+
+// What a plan can say of the optimizer's numbers, and nobody does yet.
+void check_optimizer(const Plan& plan) {
+  const auto refuse = [](const char* key, const std::string& value, const char* allowed) {
+    throw UserError("the plan", key, value + " is not trained with", allowed);
+  };
+  if (plan.optimizer_offload) refuse("optimizer.offload", "true", "false is allowed");
+  if (plan.grad_bytes != 4) refuse("optimizer.grad_bytes", fmt::format("{}", plan.grad_bytes), "4 is allowed");
+  if (plan.moment_bytes != 4) refuse("optimizer.moment_bytes", fmt::format("{}", plan.moment_bytes), "4 is allowed");
+  const double master_bytes = plan.precision == Precision::kFp32 ? 0 : 4;
+  if (plan.master_bytes != master_bytes)
+    refuse("optimizer.master_bytes", fmt::format("{}", plan.master_bytes),
+           master_bytes > 0 ? "4 is allowed" : "0 is allowed: an fp32 weight is its own master");
 }
 
 void check_model(const Model& model) {
@@ -69,6 +85,12 @@ void check_model(const Model& model) {
 
 }  // namespace
 
+void check_trainable(const Model& model, const Plan& plan, Element element) {
+  check_precision(plan, element);
+  check_optimizer(plan);
+  check_model(model);
+}
+
 Program executable_program(const Model& model, const Cluster& cluster, const Plan& plan) {
   return lower(model, cluster, plan, {.imbalance = worst_imbalance(model, plan)});
 }
@@ -77,7 +99,7 @@ Trainer::Trainer(const Model& model, const ModelNumerics& numerics, const Cluste
                  Backend& backend, Communicators communicators, const LossCoefficients& coefficients,
                  Position& position)
     : model_(model),
-      plan_((check_precision(plan, backend), check_model(model), plan)),
+      plan_((check_trainable(model, plan, backend.element()), plan)),
       place_(place_of(plan, rank)),
       backend_(backend),
       communicators_(std::move(communicators)),

@@ -32,6 +32,10 @@ struct StepResult {
   double expert_load = 0;    // tokens of the busiest expert over the mean, in the worst layer; 0: no experts
 };
 
+// A UserError for what a backend with these elements does not train: other precisions, prediction layers, optimizer
+// states of fewer bytes or in host memory.
+void check_trainable(const Model& model, const Plan& plan, kernels::Element element);
+
 // The program that this plan's ranks run: experts have room for whatever the router decides.
 Program executable_program(const Model& model, const Cluster& cluster, const Plan& plan);
 
@@ -40,8 +44,8 @@ class Trainer {
   using Communicators = std::function<Communicator&(GroupKind)>;
 
   // All references outlive it. position: kept up to date with what the rank is at. Parameters are zero until somebody
-  // fills the store. REQUIRES a valid plan of plan.gpus ranks. A UserError for what the executor does not do:
-  // precisions that the backend has not, prediction layers.
+  // fills the store. REQUIRES a valid plan of plan.gpus ranks. Throws as check_trainable()
+  // does.
   Trainer(const Model& model, const ModelNumerics& numerics, const Cluster& cluster, const Plan& plan, int rank,
           Backend& backend, Communicators communicators, const LossCoefficients& coefficients, Position& position);
 

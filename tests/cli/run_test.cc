@@ -129,6 +129,9 @@ TEST_F(RunCli, MistakesAreOneLine) {
   odd.gpus = 3;
   odd.global_batch = 3;
   write_plan("odd.json", odd);
+  Plan offloaded = plan_;
+  offloaded.optimizer_offload = true;
+  write_plan("offloaded.json", offloaded);
   std::ofstream(path("short.txt")) << "too short";
   const std::vector<std::string> data = {"--data", "synthetic", "--steps", "2"};
   const auto with = [&](const std::vector<std::string>& more, const std::string& plan = "plan.json") {
@@ -146,6 +149,7 @@ TEST_F(RunCli, MistakesAreOneLine) {
       {with({"--nproc", "3"}), {"--nproc", "3", "2"}},
       {with({"--backend", "tpu"}), {"--backend", "cpu or cuda"}},
       {with({}, "bf16.json"), {"GPUs", "fp32"}},
+      {with({}, "offloaded.json"), {"optimizer.offload", "false"}},
       {with({}, "odd.json"), {"8 experts", "ep"}},
       {with({"--lr", "-1"}), {"--lr"}},
       {with({"--lr", "nan"}), {"--lr"}},
