@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <utility>
 
 #include "core/data_files.h"
@@ -10,6 +11,7 @@
 #include "core/plan_names.h"
 #include "core/program.h"
 #include "core/units_text.h"
+#include "executor/checkpoint/model_files.h"
 #include "executor/data/open_tokens.h"
 #include "executor/data/sampler.h"
 #include "executor/launch/supervisor.h"
@@ -21,6 +23,13 @@ namespace {
 std::string backend_of(const RunOptions& options, const Plan& plan) {
   if (!options.backend.empty()) return options.backend;
   return plan.precision == Precision::kFp32 ? "cpu" : "cuda";
+}
+
+// Before anything is started: a file that cannot be made would only be found out by rank 0.
+void check_folder_of(const char* flag, const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  if (!file.empty() && !folder.empty() && !std::filesystem::is_directory(folder))
+    throw UserError(file, flag, "there is no such folder");
 }
 
 // The plan's row of each stage, and what its ranks would do.
@@ -58,6 +67,9 @@ Job::Job(RunOptions given) : options(std::move(given)) {
   if (options.nproc && *options.nproc != plan.gpus)
     throw UserError("", "--nproc", fmt::format("{} processes, and the plan is for {}", *options.nproc, plan.gpus),
                     "as many as the plan's gpus");
+  if (!options.from.empty()) ModelReader{options.from};  // its headers are whole
+  check_folder_of("--metrics", options.metrics);
+  check_folder_of("--trace", options.trace);
   data = open_tokens(options.data, model.vocab);
   if (!options.validation.empty()) validation = open_tokens(options.validation, model.vocab);
 }

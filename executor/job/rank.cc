@@ -52,7 +52,9 @@ class Others {
         .job = place.job,
         .must_agree = {{"plan", plan_to_json(job.plan)}, {"gpus_per_node", std::to_string(job.cluster.gpus_per_node)}}};
     rendezvous_ = std::make_unique<Rendezvous>(std::move(options), [rank = place.rank, &position](int lost) {
-      // Nobody can go on: a collective would wait for ever.
+      // Nobody can go on: a collective would wait for ever. But whoever started the job hears first of the one that was
+      // lost: its end, and what it said, is what is wrong.
+      std::this_thread::sleep_for(std::chrono::seconds(1));
       fmt::print(stderr, "msmoe-run: rank {} was lost; rank {} was at {}\n", lost, rank, position.text());
       std::fflush(stderr);
       ::_exit(kExitFault);
@@ -318,12 +320,21 @@ class RankRun {
 
 }  // namespace
 
+namespace {
+
+// Whoever was lost is known in a moment, and what ends this process then says more.
+void await_better_line() { std::this_thread::sleep_for(std::chrono::seconds(3)); }
+
+}  // namespace
+
 int run_rank(Job& job, const ProcessPlace& place) {
   try {
     return RankRun(job, place).run();
   } catch (const CommunicationFault&) {
-    // Whoever was lost is known in a moment, and ends this process with a better line.
-    std::this_thread::sleep_for(std::chrono::seconds(3));
+    await_better_line();
+    throw;
+  } catch (const RankLost&) {
+    await_better_line();
     throw;
   }
 }
