@@ -30,8 +30,8 @@ struct Question {
   bool is_fixed(const std::string& key) const;
 };
 
-// What a search starts from: in bf16 where the device has it, in fp32 otherwise. On a CPU's core nothing runs beside anything else, and operators take what they were
-// measured to take.
+// What a search starts from: in bf16 where the device has it, in fp32 otherwise. On a CPU's core nothing runs beside
+// anything else, and operators take what they were measured to take.
 Plan base_plan(const Gpu& gpu);
 
 // Throws UserError where base and --fix cannot be met by any plan of this model (not plannable, contradictory keys).
