@@ -95,14 +95,15 @@ class Ring {
     ranges_.emplace(call, begins, 2, slices);
   }
 
-  View starts() const { return starts_->view(); }
-  View ranges() const { return ranges_->view(); }
   std::int64_t tokens() const { return all_; }
 
-  void gather(const View& mine, const View& all) const {
-    const Scratch arrived(call_, all_, mine.columns);
-    raw().all_gather(group(), mine, arrived.view(), rows(), call_.scale_blocks());
-    reorder(arrived.view(), arrival_of_->view(), all);
+  // The operation's keys and values, which have places already, become those of the whole ring.
+  template <class Attends>
+  void gather_into(Attends& attention, const Heads& mine) const {
+    gather(mine.key, attention.key);
+    gather(mine.value, attention.value);
+    attention.starts = starts_->view();
+    attention.key_ranges = ranges_->view();
   }
   void scatter_sums(const View& all, const View& mine) const {
     const Scratch arranged(call_, all_, mine.columns);
@@ -111,6 +112,11 @@ class Ring {
   }
 
  private:
+  void gather(const View& mine, const View& all) const {
+    const Scratch arrived(call_, all_, mine.columns);
+    raw().all_gather(group(), mine, arrived.view(), rows(), call_.scale_blocks());
+    reorder(arrived.view(), arrival_of_->view(), all);
+  }
   Wire raw() const { return {WireFormat::kFp32, call_.rank.backend, call_.rank.pool}; }
   Communicator& group() const { return call_.group(s_.g.ring_group); }
   std::vector<std::int64_t> rows() const {
@@ -145,10 +151,7 @@ void attend(const Call& call) {
   Row gathered(call.written(2), call.rank.backend.element());
   attention.key = gathered.take(ring.tokens(), heads.key.columns);
   attention.value = gathered.take(ring.tokens(), heads.value.columns);
-  ring.gather(heads.key, attention.key);
-  ring.gather(heads.value, attention.value);
-  attention.starts = ring.starts();
-  attention.key_ranges = ring.ranges();
+  ring.gather_into(attention, heads);
   call.run(attention);
 }
 
@@ -178,10 +181,7 @@ void attend_backward(const Call& call) {
   Row gathered(call.written(1), call.rank.backend.element());
   for (View* view : {&attention.key, &attention.value, &attention.key_gradient, &attention.value_gradient})
     *view = gathered.take(ring.tokens(), view->columns);
-  ring.gather(heads.key, attention.key);
-  ring.gather(heads.value, attention.value);
-  attention.starts = ring.starts();
-  attention.key_ranges = ring.ranges();
+  ring.gather_into(attention, heads);
   call.run(attention);
   ring.scatter_sums(attention.key_gradient, d.key);
   ring.scatter_sums(attention.value_gradient, d.value);

@@ -12,19 +12,14 @@ using kernels::Element;
 using kernels::View;
 
 // The first word of this rank's range.
-std::int64_t first_word(const Call& call, const View& table) {
-  const auto& g = call.rank.geometry;
-  if (g.tensor_ranks == 1) return 0;
-  const std::int64_t each = 128 * ((call.rank.model.vocab + 128 * g.tensor_ranks - 1) / (128 * g.tensor_ranks));
-  return std::min(each * call.group(GroupKind::kAttention).rank(), call.rank.model.vocab - table.rows);
-}
+std::int64_t first_word(const Call& call, Part part) { return call.rank.store.first_row(call.module_idx, part); }
 
 void embed(const Call& call) {
   const View table = call.weight(Part::kEmbedding);
   call.run(kernels::Embedding{.table = table,
                               .ids = call.batch.ids,
                               .out = call.matrix(call.written(0), call.rank.geometry.dense_rows, table.columns),
-                              .first_id = first_word(call, table)});
+                              .first_id = first_word(call, Part::kEmbedding)});
 }
 void embed_backward(const Call& call) {
   const View table = call.gradient(Part::kEmbedding);
@@ -32,7 +27,7 @@ void embed_backward(const Call& call) {
       .out_gradient = call.matrix(call.read(0), call.rank.geometry.dense_rows, table.columns),
       .ids = call.batch.ids,
       .table_gradient = table,
-      .first_id = first_word(call, table)});
+      .first_id = first_word(call, Part::kEmbedding)});
 }
 
 // ---- The head
@@ -69,7 +64,7 @@ void loss_of(const Call& call, const View& logits, const Chunk& chunk, const Sta
                                    .maximum = out.maximum,
                                    .exp_sum = out.exp_sum,
                                    .target_logit = out.target,
-                                   .first_id = first_word(call, call.weight(Part::kHead))});
+                                   .first_id = first_word(call, Part::kHead)});
   }
   const auto rows = static_cast<std::size_t>(chunk.rows);
   std::vector<float> maximum(rows, std::numeric_limits<float>::lowest()), exp_sum(rows, 0), target(rows, 0);
@@ -103,7 +98,7 @@ void logits_gradient(const Call& call, const View& logits, const Chunk& chunk, c
                                          .maximum = statistics.maximum,
                                          .exp_sum = statistics.exp_sum,
                                          .logits = logits,
-                                         .first_id = first_word(call, call.weight(Part::kHead)),
+                                         .first_id = first_word(call, Part::kHead),
                                          .scale = 1 / call.rank.losses.tokens});
 }
 

@@ -218,8 +218,7 @@ class RankRun {
       initialize(trainer_.store(), {.seed = options_.seed, .deviation = job_.numerics.initializer_range});
       return state_of(0, 0);
     }
-    load_weights(trainer_.store(), job_.model, ModelReader(options_.from),
-                 job_.numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves);
+    load_weights(trainer_.store(), job_.model, ModelReader(options_.from), rotary_order(job_.numerics));
     return state_of(0, 0);
   }
 

@@ -97,6 +97,13 @@ View ParameterStore::gradient(std::size_t module_idx, Part part) const {
   return slice_in(holder.dense->gradients(), *local);
 }
 
+std::int64_t ParameterStore::first_row(std::size_t module_idx, Part part) const {
+  const Module& holder = holder_of(module_idx, &part);
+  const LocalParameter* const local = find(holder, part);
+  assert(local != nullptr);
+  return local->slice.row_begin;
+}
+
 // The feed-forward's first matrix of this part, and all those that continue it.
 ParameterStore::Matrices ParameterStore::matrices(std::size_t module_idx, FeedForwardPart kind, Part part) const {
   const Module& module = held_[module_idx];

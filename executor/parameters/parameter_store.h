@@ -76,6 +76,7 @@ class ParameterStore {
   bool has(std::size_t module_idx, Part part) const;  // outside of routed experts
   kernels::View weight(std::size_t module_idx, Part part) const;
   kernels::View gradient(std::size_t module_idx, Part part) const;
+  std::int64_t first_row(std::size_t module_idx, Part part) const;  // of the slice, in the whole matrix
   // f as sliced: [2 f, h] and [h, f]; of this rank's experts one below the other: [experts 2 f, h] and [experts h, f].
   kernels::View gate_up(std::size_t module_idx, FeedForwardPart part) const;
   kernels::View gate_up_gradient(std::size_t module_idx, FeedForwardPart part) const;

@@ -10,10 +10,14 @@
 
 #include "core/model.h"
 #include "executor/checkpoint/model_parameters.h"
+#include "executor/model_numerics.h"
 
 namespace msmoe::executor {
 
 enum class RotaryOrder : std::uint8_t { kHalves, kInterleaved };
+inline RotaryOrder rotary_order(const ModelNumerics& numerics) {
+  return numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves;
+}
 
 // Where a file in this order has our row (of a vector: element) of a parameter; and the other way.
 std::int64_t row_in_file(RotaryOrder order, const Model& model, const Parameter& parameter, std::int64_t row);

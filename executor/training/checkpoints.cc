@@ -24,7 +24,7 @@ constexpr const char* kPlanFile = "plan.json";
 
 ModelFormat format_of(const TrainedModel& trained, std::int64_t largest_file) {
   return {.type = trained.plan.precision == Precision::kFp32 ? TensorType::kF32 : TensorType::kBf16,
-          .order = trained.numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves,
+          .order = rotary_order(trained.numerics),
           .largest_bytes = largest_file};
 }
 

@@ -228,7 +228,7 @@ TEST(Checkpoints, WeightsAreReadFromOne) {
 
     TinyRank read(tiny, expert_parallel.plan, rank_idx,
                   [&](GroupKind kind) -> Communicator& { return rank.communicators.of(kind); });
-    load_weights(read.trainer.store(), tiny.model, files, tiny.rotary_order());
+    load_weights(read.trainer.store(), tiny.model, files, rotary_order(tiny.numerics));
     const std::vector<StatePiece> saved = rank.rank.trainer.store().held_pieces(),
                                   found = read.trainer.store().held_pieces();
     ASSERT_EQ(found.size(), saved.size());

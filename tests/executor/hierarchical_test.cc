@@ -10,24 +10,14 @@ namespace {
 
 constexpr int kSteps = 3;
 
-std::vector<StepResult> train(const TinyModel& tiny, const Plan& plan, int rank_idx,
-                              Trainer::Communicators communicators) {
-  TinyRank rank(tiny, plan, rank_idx, std::move(communicators));
-  std::vector<StepResult> results;
-  for (int step = 0; step < kSteps; ++step) {
-    results.push_back(rank.accumulate(step));
-    rank.trainer.update({.step = step + 1, .rate = 2e-3, .clip = 1}, 0);
-  }
-  return results;
-}
-
 // 2 nodes of 4 ranks. The 8 dense replicas are 4 on each; expert replicas, two ranks apart, 2 on each.
 TEST(Hierarchical, TrainsAsOneRank) {
   TinyModel tiny("qwen3_moe");
   tiny.cluster.gpus_per_node = 4;
   Plan plan = tiny.plan();
   const std::unique_ptr<Communicator> alone = lone_communicator();
-  const std::vector<StepResult> expected = train(tiny, plan, 0, [&](GroupKind) -> Communicator& { return *alone; });
+  const std::vector<StepResult> expected = train_tiny(
+      tiny, plan, 0, [&](GroupKind) -> Communicator& { return *alone; }, kSteps);
 
   plan.gpus = 8;
   plan.attention = AttentionParallelism::kSequence;
@@ -39,8 +29,8 @@ TEST(Hierarchical, TrainsAsOneRank) {
       Communicators communicators(plan, rank, rendezvous, {.gpus_per_node = tiny.cluster.gpus_per_node});
       for (const GroupKind kind : {GroupKind::kDenseData, GroupKind::kExpertData})
         ASSERT_NE(dynamic_cast<TwoLevelCommunicator*>(&communicators.of(kind)), nullptr);
-      const std::vector<StepResult> results =
-          train(tiny, plan, rank, [&](GroupKind kind) -> Communicator& { return communicators.of(kind); });
+      const std::vector<StepResult> results = train_tiny(
+          tiny, plan, rank, [&](GroupKind kind) -> Communicator& { return communicators.of(kind); }, kSteps);
       for (std::size_t step = 0; step < kSteps; ++step) {
         const StepResult &result = results[step], &reference = expected[step];
         EXPECT_NEAR(result.loss, reference.loss, 1e-5 * reference.loss) << "step " << step;

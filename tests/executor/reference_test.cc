@@ -74,7 +74,7 @@ TEST_P(ReferenceTest, LogitsLossAndGradients) {
       const float* moments = piece.data[static_cast<std::size_t>(StateKind::kFirstMoment)];
       for (std::int64_t at = piece.begin; at < piece.end; ++at) {
         const std::int64_t row = at / whole.columns();
-        const std::int64_t file_row = row_in_file(tiny.rotary_order(), tiny.model, parameter, row);
+        const std::int64_t file_row = row_in_file(rotary_order(tiny.numerics), tiny.model, parameter, row);
         got[static_cast<std::size_t>(file_row * whole.columns() + at % whole.columns())] =
             moments[at - piece.begin] * 10;
       }

@@ -51,9 +51,6 @@ struct TinyModel {
     plan.communication_sms = 0;
     return plan;
   }
-  RotaryOrder rotary_order() const {
-    return numerics.rope_interleaved ? RotaryOrder::kInterleaved : RotaryOrder::kHalves;
-  }
 
   std::string folder;
   Model model;
@@ -83,7 +80,7 @@ struct TinyRank {
       : plan(given),
         trainer(tiny.model, tiny.numerics, tiny.cluster, plan, rank, backend, std::move(communicators), coefficients,
                 position) {
-    load_weights(trainer.store(), tiny.model, tiny.weights, tiny.rotary_order());
+    load_weights(trainer.store(), tiny.model, tiny.weights, rotary_order(tiny.numerics));
   }
   // Of this data rank.
   StepResult accumulate(int step) {
@@ -101,5 +98,17 @@ struct TinyRank {
   Position position;
   Trainer trainer;
 };
+
+// What each of so many steps gave this rank.
+inline std::vector<StepResult> train_tiny(const TinyModel& tiny, const Plan& plan, int rank_idx,
+                                          Trainer::Communicators communicators, int steps) {
+  TinyRank rank(tiny, plan, rank_idx, std::move(communicators));
+  std::vector<StepResult> results;
+  for (int step = 0; step < steps; ++step) {
+    results.push_back(rank.accumulate(step));
+    rank.trainer.update({.step = step + 1, .rate = 2e-3, .clip = 1}, 0);
+  }
+  return results;
+}
 
 }  // namespace msmoe::executor

@@ -12,21 +12,11 @@ namespace {
 
 constexpr int kSteps = 10;
 
-std::vector<StepResult> train(const TinyModel& tiny, const Plan& plan, int rank_idx,
-                              Trainer::Communicators communicators) {
-  TinyRank rank(tiny, plan, rank_idx, std::move(communicators));
-  std::vector<StepResult> results;
-  for (int step = 0; step < kSteps; ++step) {
-    results.push_back(rank.accumulate(step));
-    rank.trainer.update({.step = step + 1, .rate = 2e-3, .clip = 1}, 0);
-  }
-  return results;
-}
-
 std::vector<StepResult> train_alone(const TinyModel& tiny, Plan plan) {
   plan.gpus = plan.attention_degree = plan.context_degree = plan.ep = plan.etp = plan.pp = 1;
   const std::unique_ptr<Communicator> alone = lone_communicator();
-  return train(tiny, plan, 0, [&](GroupKind) -> Communicator& { return *alone; });
+  return train_tiny(
+      tiny, plan, 0, [&](GroupKind) -> Communicator& { return *alone; }, kSteps);
 }
 
 // Checks what every rank got.
@@ -37,7 +27,8 @@ void train_together(const TinyModel& tiny, const Plan& plan,
   for (const std::string& outcome :
        outcomes_of_ranks(static_cast<int>(plan.gpus), [&](int rank, Rendezvous&rendezvous) {
          Communicators communicators(plan, rank, rendezvous);
-         check(train(tiny, plan, rank, [&](GroupKind kind) -> Communicator& { return communicators.of(kind); }));
+         check(train_tiny(
+             tiny, plan, rank, [&](GroupKind kind) -> Communicator& { return communicators.of(kind); }, kSteps));
        }))
     EXPECT_EQ(outcome, "");
 }
